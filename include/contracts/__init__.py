@@ -1,0 +1,1 @@
+"""Versioned contracts: briefs, requests, results, manifests, consent records."""

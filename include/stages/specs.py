@@ -1,0 +1,141 @@
+"""The stages as data: what each makes, from what, and what it needs to run.
+
+Imports nothing heavy: the planner, the Airflow operators and the stage processes all read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """One stage.
+
+    ``artifacts`` are the names under which it stores its outputs, each with a key of its own
+    (a stage that makes two things a row, such as face and voice, has two). ``upstream`` are the
+    artifacts it reads; their *keys* are in its keys.
+    """
+
+    name: str
+    version: int
+    scope: str
+    """``template``: once per template. ``row``: once per recipient."""
+    artifacts: tuple[str, ...]
+    upstream: tuple[str, ...]
+    pool: str = "cpu"
+    """The Airflow pool whose slots it takes: ``cpu`` or ``io``."""
+    timeout: timedelta = timedelta(minutes=30)
+    memory_mib: int = 2048
+    """Declared need, for pods and for placing."""
+
+
+_ALL = (
+    StageSpec(
+        name="ingest_template",
+        version=1,
+        scope="template",
+        artifacts=("ingest_template",),
+        upstream=(),
+    ),
+    StageSpec(
+        name="track_face",
+        version=1,
+        scope="template",
+        artifacts=("track_face",),
+        upstream=("ingest_template",),
+    ),
+    StageSpec(
+        name="upscale_plate",
+        version=1,
+        scope="template",
+        artifacts=("upscale_plate",),
+        upstream=("ingest_template",),
+        timeout=timedelta(hours=2),
+    ),
+    StageSpec(
+        name="classify_template",
+        version=1,
+        scope="template",
+        artifacts=("classify_template",),
+        upstream=("ingest_template",),
+    ),
+    StageSpec(
+        name="ingest_recipients",
+        version=1,
+        scope="row",
+        artifacts=("ingest_recipients.face", "ingest_recipients.voice"),
+        upstream=(),
+        timeout=timedelta(minutes=10),
+    ),
+    StageSpec(
+        name="face_swap",
+        version=1,
+        scope="row",
+        artifacts=("face_swap",),
+        upstream=("ingest_template", "track_face", "ingest_recipients.face"),
+    ),
+    StageSpec(
+        name="lip_sync",
+        version=1,
+        scope="row",
+        artifacts=("lip_sync",),
+        upstream=("ingest_template", "track_face", "face_swap", "ingest_recipients.voice"),
+    ),
+    StageSpec(
+        name="upscale",
+        version=1,
+        scope="row",
+        artifacts=("upscale",),
+        upstream=("ingest_template", "face_swap"),
+        timeout=timedelta(hours=1),
+    ),
+    StageSpec(
+        name="compose",
+        version=1,
+        scope="row",
+        artifacts=("compose",),
+        upstream=(
+            "ingest_template",
+            "upscale_plate",
+            "face_swap",
+            "upscale",
+            "lip_sync",
+            "ingest_recipients.voice",
+        ),
+    ),
+    StageSpec(
+        name="classify",
+        version=1,
+        scope="row",
+        artifacts=("classify",),
+        upstream=("compose", "classify_template", "ingest_recipients.voice", "face_swap"),
+    ),
+    StageSpec(
+        name="sign",
+        version=1,
+        scope="row",
+        artifacts=("sign",),
+        upstream=("compose", "classify"),
+        pool="io",
+        timeout=timedelta(minutes=10),
+        memory_mib=512,
+    ),
+    StageSpec(
+        name="publish",
+        version=1,
+        scope="row",
+        artifacts=("publish",),
+        upstream=("sign",),
+        pool="io",
+        timeout=timedelta(minutes=10),
+        memory_mib=512,
+    ),
+)
+
+STAGES: dict[str, StageSpec] = {spec.name: spec for spec in _ALL}
+"""Every stage by name, in the order of the flow."""
+
+MAKER: dict[str, StageSpec] = {name: spec for spec in _ALL for name in spec.artifacts}
+"""Which stage makes an artifact."""
