@@ -1,0 +1,285 @@
+"""An S3 bucket (AWS, Ceph RGW, MinIO, ...) as an object store, through boto3."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+import uuid
+from base64 import b64encode
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+from include.errors import StoreUnavailable, Usage
+from include.store.base import (
+    CHUNK_BYTES,
+    ObjectInfo,
+    ObjectMissing,
+    ObjectStore,
+    check_key,
+    check_prefix,
+)
+from include.store.s3_errors import error_code, is_missing, s3_errors, unavailable
+
+if TYPE_CHECKING:
+    from boto3.s3.transfer import TransferConfig
+
+MULTIPART_BYTES = 16 << 20
+"""From this size on, objects travel in parts of this size."""
+
+PART_CONCURRENCY = 2
+"""Parts in flight at a time; memory is about this many parts."""
+
+_CONFLICT_TRIES = 6
+_PRESIGN_MAX_S = 7 * 24 * 3600
+
+
+class S3Store(ObjectStore):
+    """Objects below a prefix of a bucket: ``s3://bucket/prefix?endpoint=http://host:port``.
+
+    Credentials, region and (without ``?endpoint=``) the endpoint come from where boto3 looks for
+    them: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``,
+    ``AWS_ENDPOINT_URL[_S3]``, profiles, instance roles. The server must honour
+    ``If-None-Match: *`` on a plain PUT, as AWS, Ceph RGW and MinIO do (OpenStack Swift does not do
+    it atomically). Large objects go up in parts without a condition, because some servers ignore
+    it there: only small objects, manifests above all, are ever created conditionally.
+
+    Nothing is contacted before the first operation. A forked process makes its own client.
+    """
+
+    def __init__(self, uri: str) -> None:
+        parts = urlsplit(uri)
+        query = parse_qs(parts.query, strict_parsing=bool(parts.query))
+        if parts.scheme != "s3" or not parts.netloc or set(query) - {"endpoint"}:
+            raise Usage(
+                f"{uri!r} is not s3://bucket/prefix, optionally with ?endpoint=URL.",
+                code="store.uri",
+            )
+        if "@" in parts.netloc:
+            raise Usage(
+                "Credentials do not belong in a store's URI; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY instead.",
+                code="store.uri",
+            )
+        self.bucket = parts.netloc
+        self.prefix = parts.path.strip("/")
+        self.endpoint: str | None = query["endpoint"][0] if query else None
+        if self.prefix:
+            check_key(self.prefix)
+        self._client: Any = None
+        self._client_pid = 0
+        self._bucket_seen = False
+        self._lock = threading.Lock()
+
+    @property
+    def uri(self) -> str:
+        """``s3://bucket/prefix``, with the endpoint if it was given in the URI."""
+        path = f"/{self.prefix}" if self.prefix else ""
+        query = f"?endpoint={self.endpoint}" if self.endpoint else ""
+        return f"s3://{self.bucket}{path}{query}"
+
+    def get(self, key: str) -> bytes:
+        """Read a whole object."""
+        return b"".join(self.chunks(key))
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """Read an object piece by piece."""
+        with self._errors(key):
+            reply = self.client.get_object(**self._at(key))
+            with contextlib.closing(reply["Body"]) as body:
+                yield from body.iter_chunks(CHUNK_BYTES)
+
+    def get_file(self, key: str, dst: Path) -> None:
+        """Download an object to ``dst``, large ones in parallel ranges."""
+        temp = dst.with_name(f".{uuid.uuid4().hex}.part")
+        try:
+            with self._errors(key), open(temp, "xb") as file:
+                self.client.download_fileobj(Fileobj=file, Config=_transfer(), **self._at(key))
+            os.replace(temp, dst)
+        finally:
+            temp.unlink(missing_ok=True)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Create or replace an object."""
+        with self._errors(key):
+            self.client.put_object(Body=data, ContentMD5=_md5(data), **self._at(key))
+
+    def put_file(self, key: str, src: Path) -> None:
+        """Upload a file, a large one in parts; an interrupted upload leaves no object."""
+        with self._errors(key):
+            self.client.upload_file(str(src), Config=_transfer(), **self._at(key))
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Create an object by one conditional PUT."""
+        for attempt in range(_CONFLICT_TRIES):
+            try:
+                with self._errors(key):
+                    self.client.put_object(
+                        Body=data, ContentMD5=_md5(data), IfNoneMatch="*", **self._at(key)
+                    )
+                return True
+            except _client_error() as error:
+                if error_code(error) == "PreconditionFailed":
+                    return False
+                # 409: another write or delete of this key was under way and nothing was decided
+                time.sleep(0.05 * 2**attempt)
+        raise StoreUnavailable(
+            f"{self.uri} kept reporting conflicting writes of {key!r}; try again later.",
+            code="store.conflict",
+            where=key,
+        )
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Look up an object."""
+        try:
+            with self._errors(key):
+                reply = self.client.head_object(**self._at(key))
+        except ObjectMissing:
+            self._require_bucket()  # a HEAD cannot tell a missing bucket from a missing key
+            return None
+        return ObjectInfo(
+            key, reply["ContentLength"], reply["ETag"].strip('"'), reply["LastModified"]
+        )
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Iterate over objects in key order, a thousand a request."""
+        base = f"{self.prefix}/" if self.prefix else ""
+        with self._errors(prefix):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=base + check_prefix(prefix)
+            )
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    yield ObjectInfo(
+                        item["Key"][len(base) :],
+                        item["Size"],
+                        item["ETag"].strip('"'),
+                        item["LastModified"],
+                    )
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        with self._errors(key), contextlib.suppress(ObjectMissing):
+            self.client.delete_object(**self._at(key))
+
+    def copy(self, src_key: str, dst_key: str) -> None:
+        """Copy inside the server, a large object in parts."""
+        source = self._at(src_key)
+        with self._errors(src_key):
+            if source == self._at(dst_key):
+                self.client.head_object(**source)
+                return
+            self.client.copy(CopySource=source, Config=_transfer(), **self._at(dst_key))
+
+    def presign(self, key: str, expires_s: int) -> str:
+        """Make a signed GET URL; S3 allows at most seven days."""
+        if not 0 < expires_s <= _PRESIGN_MAX_S:
+            raise Usage(f"A signed URL lives 1 to {_PRESIGN_MAX_S} s, not {expires_s}.")
+        with self._errors(key):
+            url: str = self.client.generate_presigned_url(
+                "get_object", Params=self._at(key), ExpiresIn=expires_s
+            )
+        return url
+
+    def sweep(self, older_than_s: float) -> int:
+        """Abort multipart uploads that were begun that long ago and never completed."""
+        limit = datetime.now(UTC) - timedelta(seconds=older_than_s)
+        base = f"{self.prefix}/" if self.prefix else ""
+        removed = 0
+        with self._errors(base):
+            pages = self.client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.bucket, Prefix=base
+            )
+            stale = [
+                upload
+                for page in pages
+                for upload in page.get("Uploads", ())
+                if upload["Initiated"] <= limit
+            ]
+            for upload in stale:
+                self.client.abort_multipart_upload(
+                    Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+                removed += 1
+        return removed
+
+    @property
+    def client(self) -> Any:
+        """The boto3 client of this process (thread-safe), made on first use."""
+        with self._lock:
+            if self._client_pid != os.getpid():
+                with s3_errors(self.uri, self.bucket, ""):
+                    self._client = _make_client(self.endpoint)
+                self._client_pid = os.getpid()
+            return self._client
+
+    def _at(self, key: str) -> dict[str, str]:
+        full = f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
+        return {"Bucket": self.bucket, "Key": check_key(full)}
+
+    def _errors(self, key: str) -> contextlib.AbstractContextManager[None]:
+        return s3_errors(self.uri, self.bucket, key)
+
+    def _require_bucket(self) -> None:
+        if self._bucket_seen:
+            return
+        try:
+            self.client.head_bucket(Bucket=self.bucket)
+        except _client_error() as error:
+            if is_missing(error):
+                raise unavailable("NoSuchBucket", self.uri, self.bucket, error) from error
+            # a policy may allow objects and forbid the bucket: not our concern
+        self._bucket_seen = True
+
+
+def _make_client(endpoint: str | None) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},  # servers on an address have no bucket host names
+        retries={"mode": "standard", "max_attempts": 5},
+        connect_timeout=5,
+        read_timeout=60,
+        tcp_keepalive=True,
+        max_pool_connections=16,
+        # Newer boto3 adds trailing checksums that Ceph RGW does not understand.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    session = boto3.session.Session()
+    return session.client(
+        "s3",
+        endpoint_url=endpoint,
+        config=config,
+        region_name=region or session.region_name or "us-east-1",
+    )
+
+
+def _transfer() -> TransferConfig:
+    from boto3.s3.transfer import TransferConfig
+
+    return TransferConfig(
+        multipart_threshold=MULTIPART_BYTES,
+        multipart_chunksize=MULTIPART_BYTES,
+        max_concurrency=PART_CONCURRENCY,
+        io_chunksize=CHUNK_BYTES,
+    )
+
+
+def _client_error() -> type[Exception]:
+    from botocore.exceptions import ClientError
+
+    return ClientError  # type: ignore[no-any-return]
+
+
+def _md5(data: bytes) -> str:
+    """Content-MD5: the one end-to-end check that every S3 server makes; not for security."""
+    return b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
