@@ -1,0 +1,195 @@
+"""Frame access to our own mezzanines and deliveries.
+
+Only files that we wrote come here: they are opened in this process, without limits. A stranger's
+file goes through ``probe`` and ``normalise`` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import av
+import cv2
+import numpy as np
+
+from include.errors import CorruptArtifact
+from include.media.pixels import U8, Yuv420, rgb_to_yuv420, yuv420_to_rgb
+
+Frame = TypeVar("Frame")
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFacts:
+    """What a clip of ours is.
+
+    Attributes:
+        width: pixels.
+        height: pixels.
+        fps: constant frame rate.
+        frames: how many frames it holds.
+        codec: such as ``ffv1`` or ``h264``.
+        pix_fmt: as ffmpeg names it.
+    """
+
+    width: int
+    height: int
+    fps: Fraction
+    frames: int
+    codec: str
+    pix_fmt: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first frame's start to the last one's end."""
+        return float(self.frames / self.fps)
+
+
+class VideoReader:
+    """Reads frames in order from any frame on, in constant memory.
+
+    Use as a context manager. Iterating again starts over.
+
+    Args:
+        path: a clip that we wrote.
+        threads: decoding threads; frames are the same for any number.
+
+    Attributes:
+        facts: size, rate and length.
+
+    Raises:
+        CorruptArtifact: the file cannot be opened or a frame cannot be decoded.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        self.path = Path(path)
+        try:
+            self._container = av.open(f"file:{self.path}", mode="r")
+            self._stream = self._container.streams.video[0]
+        except (OSError, av.FFmpegError, IndexError) as error:
+            raise CorruptArtifact(
+                f"cannot open the clip {self.path} ({error}): make it again", where=str(path)
+            ) from error
+        self._stream.codec_context.thread_count = threads
+        self._stream.codec_context.thread_type = "AUTO" if threads > 1 else "NONE"
+        self.facts = self._read_facts()
+
+    def _read_facts(self) -> ClipFacts:
+        stream, context = self._stream, self._stream.codec_context
+        fps = Fraction(stream.average_rate or stream.guessed_rate or 0)
+        if fps <= 0:
+            raise CorruptArtifact(f"{self.path} has no frame rate: make it again")
+        frames = stream.frames
+        if not frames and self._container.duration:
+            # Matroska stores no count; its duration is exact to a millisecond.
+            frames = round(Fraction(self._container.duration, av.time_base) * fps)
+        return ClipFacts(
+            context.width, context.height, fps, frames, context.name, str(context.pix_fmt)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; reading on is an error."""
+        self._container.close()
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[U8]:
+        """Yield frames ``start`` to ``stop`` (exclusive) as RGB uint8 [h, w, 3].
+
+        Raises:
+            CorruptArtifact: a frame cannot be decoded, or the clip ends before ``stop``.
+        """
+        return self._read(start, stop, _as_rgb)
+
+    def yuv_frames(self, start: int = 0, stop: int | None = None) -> Iterator[Yuv420]:
+        """Yield frames ``start`` to ``stop`` (exclusive) as ``Yuv420``.
+
+        Raises:
+            CorruptArtifact: a frame cannot be decoded, or the clip ends before ``stop``.
+        """
+        return self._read(start, stop, _as_yuv)
+
+    def _read(
+        self, start: int, stop: int | None, convert: Callable[[Any], Frame]
+    ) -> Iterator[Frame]:
+        end = self.facts.frames if stop is None else min(stop, self.facts.frames)
+        expected = max(start, 0)
+        if expected >= end:
+            return
+        try:
+            for frame in self._decode_from(expected):
+                index = self._index(frame)
+                if index < expected:
+                    continue
+                if index != expected:
+                    break
+                yield convert(frame)
+                expected += 1
+                if expected >= end:
+                    return
+        except av.FFmpegError as error:
+            raise CorruptArtifact(
+                f"frame {expected} of {self.path} cannot be decoded ({error}): make it again"
+            ) from error
+        raise CorruptArtifact(
+            f"{self.path} should have {end} frames but frame {expected} is missing: make it again"
+        )
+
+    def _decode_from(self, start: int) -> Iterator[Any]:
+        base = self._stream.time_base
+        # Half a frame early, since containers round timestamps; the caller skips what is too early.
+        target = max(Fraction(0), (start - Fraction(1, 2)) / self.facts.fps)
+        self._container.seek(int(target / base), stream=self._stream, backward=True)
+        return self._container.decode(self._stream)
+
+    def _index(self, frame: Any) -> int:
+        if frame.pts is None:
+            raise CorruptArtifact(f"a frame of {self.path} has no time: make it again")
+        return round(frame.pts * self._stream.time_base * self.facts.fps)
+
+
+def _plane(plane: Any, height: int, width: int) -> U8:
+    rows = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)
+    return rows[:height, :width].copy()
+
+
+def _planar(frame: Any) -> Yuv420:
+    height, width = frame.height, frame.width
+    half = (height // 2, width // 2)
+    y, u, v = frame.planes
+    return Yuv420(_plane(y, height, width), _plane(u, *half), _plane(v, *half))
+
+
+def _as_yuv(frame: Any) -> Yuv420:
+    return _planar(frame) if frame.format.name == "yuv420p" else rgb_to_yuv420(_as_rgb(frame))
+
+
+def _as_rgb(frame: Any) -> U8:
+    if frame.format.name == "yuv420p":
+        return yuv420_to_rgb(_planar(frame))
+    rgb: U8
+    if frame.format.name == "bgr0":
+        packed = np.frombuffer(frame.planes[0], dtype=np.uint8)
+        packed = packed.reshape(-1, frame.planes[0].line_size // 4, 4)
+        rgb = cv2.cvtColor(packed[: frame.height, : frame.width], cv2.COLOR_BGRA2RGB)
+    else:
+        rgb = frame.to_ndarray(format="rgb24")
+    return rgb
