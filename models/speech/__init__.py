@@ -1,0 +1,1 @@
+"""Speech as arrays: synthesis with phoneme times, forced alignment, recognition, loudness."""
