@@ -65,7 +65,7 @@ _ALL = (
         name="ingest_recipients",
         version=1,
         scope="row",
-        artifacts=("ingest_recipients.face", "ingest_recipients.voice"),
+        artifacts=("ingest_recipients/face", "ingest_recipients/voice"),
         upstream=(),
         timeout=timedelta(minutes=10),
     ),
@@ -74,14 +74,14 @@ _ALL = (
         version=1,
         scope="row",
         artifacts=("face_swap",),
-        upstream=("ingest_template", "track_face", "ingest_recipients.face"),
+        upstream=("ingest_template", "track_face", "ingest_recipients/face"),
     ),
     StageSpec(
         name="lip_sync",
         version=1,
         scope="row",
         artifacts=("lip_sync",),
-        upstream=("ingest_template", "track_face", "face_swap", "ingest_recipients.voice"),
+        upstream=("ingest_template", "track_face", "face_swap", "ingest_recipients/voice"),
     ),
     StageSpec(
         name="upscale",
@@ -102,7 +102,7 @@ _ALL = (
             "face_swap",
             "upscale",
             "lip_sync",
-            "ingest_recipients.voice",
+            "ingest_recipients/voice",
         ),
     ),
     StageSpec(
@@ -110,7 +110,7 @@ _ALL = (
         version=1,
         scope="row",
         artifacts=("classify",),
-        upstream=("compose", "classify_template", "ingest_recipients.voice", "face_swap"),
+        upstream=("compose", "classify_template", "ingest_recipients/voice", "face_swap"),
     ),
     StageSpec(
         name="sign",

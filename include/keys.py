@@ -1,0 +1,119 @@
+"""Every key from the brief alone: the key material of each artifact of a template or a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from include.contracts.base import Sha256
+from include.contracts.brief import Brief
+from include.contracts.manifest import BackendRef, KeyMaterial
+from include.contracts.plan import SourceRef, UnitPlan
+from include.stages.specs import MAKER, STAGES
+from models.registry import backend
+
+Materials = dict[str, KeyMaterial]
+
+
+def upscaler_name(brief: Brief) -> str:
+    """The upscaling backend of a brief's tier: the network, or Lanczos for a preview."""
+    return "lanczos" if brief.tier == "preview" else "compact"
+
+
+def template_materials(brief: Brief, sources: dict[str, SourceRef]) -> Materials:
+    """Key material of what is made once per template and settings."""
+    made: Materials = {}
+    video = {"video": sources["video"].blob.sha256}
+    _add(made, "ingest_template", sources=video)
+    _add(
+        made,
+        "track_face",
+        params={"face": brief.model_dump(mode="json")["template"]["face"]},
+        backend=_backend("face", "facemesh"),
+    )
+    _add(
+        made,
+        "upscale_plate",
+        params={"scale": brief.output.scale},
+        backend=_backend("upscale", upscaler_name(brief)),
+    )
+    _add(made, "classify_template", backend=_backend("safety", "ensemble"))
+    return made
+
+
+def row_materials(brief: Brief, template: UnitPlan, row: UnitPlan) -> Materials:
+    """Key material of what is made for one recipient."""
+    made: Materials = dict(template.materials)
+    source = {name: ref.blob.sha256 for name, ref in row.sources.items()}
+    upscaler = _backend("upscale", upscaler_name(brief))
+    _add(made, "ingest_recipients/face", sources={"face": source["face"]})
+    _add(
+        made,
+        "ingest_recipients/voice",
+        params={"script": row.script, "locale": row.locale, "voice": row.voice},
+        sources={"audio": source["audio"]} if "audio" in source else {},
+        backend=None if "audio" in source else _backend("speech", "espeak-ng"),
+    )
+    _add(made, "face_swap", backend=_backend("face_swap", "mesh"))
+    voice = brief.voice.model_dump(mode="json")
+    _add(
+        made,
+        "lip_sync",
+        params={"voice": voice, "lip_sync": row.lip_sync},
+        backend=_backend("lip_sync", "viseme"),
+    )
+    _add(made, "upscale", params={"scale": brief.output.scale}, backend=upscaler)
+    bed = template.sources.get("bed")
+    _add(
+        made,
+        "compose",
+        params={"crf": brief.output.crf, "tier": brief.tier, "voice": voice},
+        sources={"bed": bed.blob.sha256} if bed else {},
+        backend=upscaler,
+    )
+    _add(
+        made,
+        "classify",
+        params={
+            "required": sorted(brief.policy.required),
+            "review": brief.policy.review,
+            "locale": row.locale,
+        },
+        backend=_backend("safety", "ensemble"),
+    )
+    title = {"campaign": brief.campaign, "recipient": row.id}
+    _add(made, "sign", params=title)
+    _add(made, "publish", params=title)
+    return {name: material for name, material in made.items() if name not in template.materials}
+
+
+def _add(
+    made: Materials,
+    artifact: str,
+    *,
+    params: dict[str, Any] | None = None,
+    sources: dict[str, Sha256] | None = None,
+    backend: BackendRef | None = None,
+) -> None:
+    spec = MAKER[artifact]
+    made[artifact] = KeyMaterial(
+        stage=artifact,
+        stage_version=spec.version,
+        backend=backend,
+        params=params or {},
+        sources=sources or {},
+        upstream={name: made[name].key() for name in spec.upstream},
+    )
+
+
+def _backend(stage: str, name: str) -> BackendRef:
+    found = backend(stage, name)
+    return BackendRef(
+        name=found.name, version=found.version, weights_sha256=found.weights_sha256
+    )
+
+
+def artifacts_of(scope: str) -> tuple[str, ...]:
+    """All artifact names of ``template`` or ``row`` stages, in the order of the flow."""
+    return tuple(
+        name for spec in STAGES.values() if spec.scope == scope for name in spec.artifacts
+    )

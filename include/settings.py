@@ -1,0 +1,94 @@
+"""Every knob that comes from the environment, in one place.
+
+========================== ==================================================================
+variable                   meaning (default)
+========================== ==================================================================
+UNDERSTUDY_STORE           object store: a directory or ``s3://bucket/prefix`` (.understudy/store)
+UNDERSTUDY_STATE           keys, digest index (~/.local/state/understudy)
+UNDERSTUDY_ROOTS           folders that briefs and their media may lie in, separated like PATH
+                           (the project's folder)
+UNDERSTUDY_WORKER_PYTHON   interpreter that runs stages (.venv/worker/bin/python)
+UNDERSTUDY_NUDITY_PYTHON   interpreter of the nudity detector (.venv/nudity/bin/python)
+UNDERSTUDY_THREADS         threads per stage process (1)
+UNDERSTUDY_SLOTS           stage processes at a time on this machine (number of cores)
+UNDERSTUDY_SHARD_SIZE      recipients per shard; 0 chooses by campaign size (0)
+UNDERSTUDY_REVOKED         file with one revoked consent record id per line (none)
+========================== ==================================================================
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from include.errors import Usage
+from include.provenance.state import state_dir
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says; see the module's table."""
+
+    store: str
+    state: Path
+    roots: tuple[Path, ...]
+    worker_python: Path
+    nudity_python: Path
+    threads: int = 1
+    slots: int = 2
+    shard_size: int = 0
+    revoked: Path | None = None
+
+    @classmethod
+    def from_env(cls) -> Settings:
+        """Read the environment.
+
+        Raises:
+            Usage: a number is not one.
+        """
+        env = os.environ
+        home = PROJECT / ".understudy"
+        roots = env.get("UNDERSTUDY_ROOTS") or str(PROJECT)
+        revoked = env.get("UNDERSTUDY_REVOKED")
+        return cls(
+            store=env.get("UNDERSTUDY_STORE") or str(home / "store"),
+            state=state_dir(),
+            roots=tuple(Path(p).resolve() for p in roots.split(os.pathsep) if p),
+            worker_python=Path(
+                env.get("UNDERSTUDY_WORKER_PYTHON") or PROJECT / ".venv/worker/bin/python"
+            ),
+            nudity_python=Path(
+                env.get("UNDERSTUDY_NUDITY_PYTHON") or PROJECT / ".venv/nudity/bin/python"
+            ),
+            threads=_count("UNDERSTUDY_THREADS", 1),
+            slots=_count("UNDERSTUDY_SLOTS", os.cpu_count() or 1),
+            shard_size=_count("UNDERSTUDY_SHARD_SIZE", 0, least=0),
+            revoked=Path(revoked) if revoked else None,
+        )
+
+    def with_store(self, uri: str) -> Settings:
+        """The same settings on another store."""
+        return replace(self, store=uri)
+
+    def revoked_records(self) -> frozenset[str]:
+        """Ids of consent records that were revoked."""
+        if self.revoked is None:
+            return frozenset()
+        lines = self.revoked.read_text(encoding="utf-8").splitlines()
+        return frozenset(line.strip() for line in lines if line.strip())
+
+
+def _count(name: str, default: int, *, least: int = 1) -> int:
+    text = os.environ.get(name)
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        raise Usage(f"{name}={text!r} is not a whole number") from None
+    if value < least:
+        raise Usage(f"{name}={value} is too small; the least is {least}")
+    return value

@@ -1,0 +1,62 @@
+"""``python -m include.stages NAME --request URI``: one stage, in this process.
+
+Prints one JSON event a line on stdout. Exit codes are those of ``include/errors.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from typing import TextIO
+
+from include.contracts.stage import StageRequest
+from include.errors import Bug, OutOfMemory, UnderstudyError
+from include.stages.context import Events
+from include.stages.runner import load_request, run_stage
+from include.stages.specs import STAGES
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one stage; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m include.stages", description=__doc__)
+    parser.add_argument("stage", choices=list(STAGES), metavar="NAME", help=", ".join(STAGES))
+    parser.add_argument("--request", required=True, metavar="URI", help="file or store-uri#key")
+    args = parser.parse_args(argv)
+    events = Events(args.stage, _claim_stdout())
+    try:
+        request = load_request(args.request, args.stage)
+        _limit_threads(request)
+        run_stage(request, events)
+    except UnderstudyError as error:
+        events.emit("error", message=error.message, data={"code": error.code})
+        return error.exit_code
+    except MemoryError:
+        events.emit("error", message=f"{args.stage} ran out of memory", data={"code": "memory"})
+        return OutOfMemory.exit_code
+    except Exception:
+        events.emit("error", message=traceback.format_exc(), data={"code": "bug"})
+        return Bug.exit_code
+    return 0
+
+
+def _claim_stdout() -> TextIO:
+    """Keep stdout for events: libraries that print to it reach stderr instead."""
+    events = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return events
+
+
+def _limit_threads(request: StageRequest) -> None:
+    """Must happen before numpy, OpenCV or torch are imported."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(request.threads)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GLOG_minloglevel", "3")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""Runs one stage for the units of a request: cache, lease, work, manifest, result."""
+
+from __future__ import annotations
+
+import importlib
+import resource
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from include.contracts.plan import TEMPLATE_UNIT, ShardPlan, UnitPlan
+from include.contracts.stage import StageRequest, StageResult, UnitResult
+from include.demand import demand
+from include.errors import Bug, OutOfMemory, UnderstudyError, Usage
+from include.settings import Settings
+from include.stages.context import Events, Hold, Output, StageContext
+from include.stages.specs import STAGES, StageSpec
+from include.store import open_object, open_store
+from include.store.cache import ArtifactCache
+from include.store.lease import Lease
+
+Run = Callable[[StageContext, str], "Output | Hold"]
+"""A stage's code: the context and the artifact's name to what was made."""
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Wall and processor seconds since a moment; children that ended are counted."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> _Cost:
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+        return cls(time.monotonic(), cpu)
+
+    def since(self) -> _Cost:
+        now = _Cost.now()
+        return _Cost(now.wall - self.wall, now.cpu - self.cpu)
+
+
+def peak_mib() -> float:
+    """Largest resident memory so far of this process or of one of its children, in MiB."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return max(own, child) / 1024
+
+
+def load_request(uri: str, stage: str) -> StageRequest:
+    """Read a request.
+
+    Args:
+        uri: a file, ``s3://bucket/key``, or ``store-uri#object-key``.
+        stage: the stage that it must be for.
+
+    Raises:
+        Usage: it is missing, malformed, or for another stage.
+    """
+    try:
+        if "#" in uri:
+            base, _, key = uri.partition("#")
+            data = open_store(base).get(key)
+        else:
+            store, key = open_object(uri)
+            data = store.get(key)
+        request = StageRequest.model_validate_json(data)
+    except UnderstudyError as error:
+        raise Usage(f"request {uri}: {error.message}", code="request.missing") from error
+    except ValidationError as error:
+        raise Usage(f"request {uri}: {error}", code="request.malformed") from error
+    if request.stage != stage:
+        raise Usage(f"request {uri} is for stage {request.stage}, not {stage}", code="request")
+    return request
+
+
+def run_stage(request: StageRequest, events: Events) -> StageResult:
+    """Work through a request and write its result.
+
+    Each unit fails or succeeds alone. An error is raised only when it decides the whole
+    attempt: a template that cannot be used, or a row that a retry may save.
+
+    Raises:
+        UnderstudyError: its exit code tells the operator whether to retry.
+    """
+    spec = STAGES[request.stage]
+    start = _Cost.now()
+    cache = ArtifactCache(open_store(request.store), request.tenant)
+    shard = ShardPlan.model_validate_json(cache.store.get(request.plan))
+    units = _units(shard, request)
+    events.emit("start", total=len(units))
+    settled = demand(cache, shard, spec, rows=units if spec.scope == "row" else None)
+    results = {result.id: result for result in settled.results}
+    errors: list[UnderstudyError] = []
+    for unit in units:
+        if unit.id in settled.todo:
+            results[unit.id], error = _run_unit(spec, shard, unit, cache, request, events)
+            errors += [error] if error else []
+        events.emit("unit", unit=unit.id, data=results[unit.id].model_dump(mode="json"))
+    cost = start.since()
+    result = StageResult(
+        stage=spec.name,
+        plan=request.plan,
+        run_id=request.run_id,
+        units=tuple(results[unit.id] for unit in units),
+        seconds=cost.wall,
+        cpu_seconds=cost.cpu,
+        peak_mib=peak_mib(),
+    )
+    cache.store.put(request.result, result.model_dump_json().encode())
+    _raise_what_decides(spec, errors, request)
+    events.emit("result", data={"result": request.result})
+    return result
+
+
+def _units(shard: ShardPlan, request: StageRequest) -> tuple[UnitPlan, ...]:
+    try:
+        return tuple(shard.unit(name) for name in request.units)
+    except KeyError as error:
+        raise Usage(f"the plan {request.plan} has no unit {error}", code="request.unit") from error
+
+
+def _raise_what_decides(
+    spec: StageSpec, errors: list[UnderstudyError], request: StageRequest
+) -> None:
+    if spec.scope == "template" and errors:
+        raise errors[0]
+    worth_it = [error for error in errors if error.retry]
+    if worth_it and not request.last_attempt:
+        raise worth_it[0]
+
+
+def _run_unit(
+    spec: StageSpec,
+    shard: ShardPlan,
+    unit: UnitPlan,
+    cache: ArtifactCache,
+    request: StageRequest,
+    events: Events,
+) -> tuple[UnitResult, UnderstudyError | None]:
+    start = _Cost.now()
+    held: Hold | None = None
+    try:
+        for artifact in spec.artifacts:
+            held = _make(spec, artifact, shard, unit, cache, request, events) or held
+    except UnderstudyError as error:
+        failure = error
+    except MemoryError:
+        failure = OutOfMemory(f"{spec.name} ran out of memory on {unit.id}")
+    except Exception as error:  # a bug in one row must not lose the others
+        failure = Bug(f"{spec.name} failed on {unit.id}: {type(error).__name__}: {error}")
+        events.emit("warning", unit=unit.id, message=traceback.format_exc())
+    else:
+        cost = start.since()
+        return UnitResult(
+            id=unit.id,
+            status="held" if held else "made",
+            key=unit.key(spec.artifacts[-1]),
+            code=held.code if held else None,
+            message=held.reason if held else None,
+            seconds=round(cost.wall, 3),
+            cpu_seconds=round(cost.cpu, 3),
+        ), None
+    events.emit("error", unit=unit.id, message=failure.message, data={"code": failure.code})
+    cost = start.since()
+    return UnitResult(
+        id=unit.id,
+        status="failed",
+        key=unit.key(spec.artifacts[-1]),
+        code=failure.code,
+        message=failure.message,
+        retry=failure.retry,
+        seconds=round(cost.wall, 3),
+        cpu_seconds=round(cost.cpu, 3),
+    ), failure
+
+
+def _make(
+    spec: StageSpec,
+    artifact: str,
+    shard: ShardPlan,
+    unit: UnitPlan,
+    cache: ArtifactCache,
+    request: StageRequest,
+    events: Events,
+) -> Hold | None:
+    """Make one artifact under a lease, unless it exists."""
+    material = unit.materials[artifact]
+    key = material.key()
+    if cache.lookup(artifact, key):
+        return None
+    with (
+        Lease.acquire(cache.store, cache.tenant, key),
+        tempfile.TemporaryDirectory(prefix=f"understudy-{spec.name}-") as folder,
+    ):
+        if cache.lookup(artifact, key):  # made while we waited for the lease
+            return None
+        start = _Cost.now()
+        context = StageContext(
+            spec=spec,
+            shard=shard,
+            unit=unit,
+            cache=cache,
+            scratch=Path(folder),
+            settings=Settings.from_env().with_store(request.store),
+            events=events,
+            run_id=request.run_id,
+            threads=request.threads,
+        )
+        made = stage_code(spec)(context, artifact)
+        if isinstance(made, Hold):
+            return made
+        cost = start.since()
+        cache.publish(
+            material,
+            made.files,
+            dict(made.facts),
+            seconds=round(cost.wall, 3),
+            cpu_seconds=round(cost.cpu, 3),
+            peak_mib=round(peak_mib(), 1),
+        )
+    return None
+
+
+def stage_code(spec: StageSpec) -> Run:
+    """Import a stage's module, and only that one: each process loads what it needs."""
+    run: Run = importlib.import_module(f"include.stages.{spec.name}").run
+    return run
+
+
+def is_template(unit: UnitPlan) -> bool:
+    """Whether the unit is the template."""
+    return unit.id == TEMPLATE_UNIT
