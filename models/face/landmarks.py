@@ -210,6 +210,7 @@ class _MeshGraph:
                 min_detection_confidence=confidence,
                 min_tracking_confidence=confidence,
             )
+            self._net.process(np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8))
         self._new = True
 
     def close(self) -> None:
