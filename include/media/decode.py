@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from include.errors import CorruptArtifact
-from include.media.pixels import U8, Yuv420, rgb_to_yuv420, yuv420_to_rgb
+from include.media.pixels import U8, Yuv420, as_u8, rgb_to_yuv420, yuv420_to_rgb
 
 Frame = TypeVar("Frame")
 
@@ -81,6 +81,7 @@ class VideoReader:
             ) from error
         self._stream.codec_context.thread_count = threads
         self._stream.codec_context.thread_type = "AUTO" if threads > 1 else "NONE"
+        self._time_base = Fraction(self._stream.time_base or 1)
         self.facts = self._read_facts()
 
     def _read_facts(self) -> ClipFacts:
@@ -154,16 +155,15 @@ class VideoReader:
         )
 
     def _decode_from(self, start: int) -> Iterator[Any]:
-        base = self._stream.time_base
         # Half a frame early, since containers round timestamps; the caller skips what is too early.
         target = max(Fraction(0), (start - Fraction(1, 2)) / self.facts.fps)
-        self._container.seek(int(target / base), stream=self._stream, backward=True)
+        self._container.seek(int(target / self._time_base), stream=self._stream, backward=True)
         return self._container.decode(self._stream)
 
     def _index(self, frame: Any) -> int:
         if frame.pts is None:
             raise CorruptArtifact(f"a frame of {self.path} has no time: make it again")
-        return round(frame.pts * self._stream.time_base * self.facts.fps)
+        return round(Fraction(frame.pts) * self._time_base * self.facts.fps)
 
 
 def _plane(plane: Any, height: int, width: int) -> U8:
@@ -185,11 +185,8 @@ def _as_yuv(frame: Any) -> Yuv420:
 def _as_rgb(frame: Any) -> U8:
     if frame.format.name == "yuv420p":
         return yuv420_to_rgb(_planar(frame))
-    rgb: U8
     if frame.format.name == "bgr0":
         packed = np.frombuffer(frame.planes[0], dtype=np.uint8)
         packed = packed.reshape(-1, frame.planes[0].line_size // 4, 4)
-        rgb = cv2.cvtColor(packed[: frame.height, : frame.width], cv2.COLOR_BGRA2RGB)
-    else:
-        rgb = frame.to_ndarray(format="rgb24")
-    return rgb
+        return as_u8(cv2.cvtColor(packed[: frame.height, : frame.width], cv2.COLOR_BGRA2RGB))
+    return as_u8(frame.to_ndarray(format="rgb24"))

@@ -73,7 +73,7 @@ class _Writer(Generic[Frame]):
         self.frames = 0
         self._temporary = temporary_name(self.path)
         self._process: subprocess.Popen[bytes] | None = None
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by _abandon
 
     def _graph(self, source: Any) -> tuple[Any, dict[str, Any]]:
         """Return the filtered stream and the output options."""

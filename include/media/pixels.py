@@ -16,6 +16,7 @@ Matrix: ITU-R BT.709-6, section 3; quantisation to 16..235 and 16..240, section 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,6 +33,11 @@ _FORWARD_OFFSET = np.array([16, 128, 128], dtype=np.int64) * 1024
 _INVERSE = np.array([[1192, 0, 1836], [1192, -218, -546], [1192, 2163, 0]], dtype=np.int64)
 _INVERSE_OFFSET = -_INVERSE @ np.array([16, 128, 128], dtype=np.int64)
 _TIE = 2.0**-12
+
+
+def as_u8(array: npt.NDArray[Any]) -> U8:
+    """Tell the type checker that OpenCV gave bytes back; copies nothing."""
+    return np.asarray(array, dtype=np.uint8)
 
 
 def _affine(
@@ -123,7 +129,8 @@ def rgb_to_yuv420(rgb: U8) -> Yuv420:
     # Averaging before the matrix is the same as after it, up to rounding, at a quarter of the cost.
     quarter = cv2.resize(rgb, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     chroma = cv2.transform(quarter, _RGB_TO_YUV)
-    return Yuv420(luma, cv2.extractChannel(chroma, 1), cv2.extractChannel(chroma, 2))
+    u, v = cv2.extractChannel(chroma, 1), cv2.extractChannel(chroma, 2)
+    return Yuv420(as_u8(luma), as_u8(u), as_u8(v))
 
 
 def yuv420_to_rgb(frame: Yuv420) -> U8:
@@ -136,8 +143,7 @@ def yuv420_to_rgb(frame: Yuv420) -> U8:
     # The EXACT variant is integer arithmetic by definition, the same on every processor.
     u = cv2.resize(frame.u, size, interpolation=cv2.INTER_LINEAR_EXACT)
     v = cv2.resize(frame.v, size, interpolation=cv2.INTER_LINEAR_EXACT)
-    rgb: U8 = cv2.transform(cv2.merge([frame.y, u, v]), _YUV_TO_RGB)
-    return rgb
+    return as_u8(cv2.transform(cv2.merge([frame.y, u, v]), _YUV_TO_RGB))
 
 
 def paste_yuv(plate: Yuv420, patch: Yuv420, x: int, y: int) -> Yuv420:

@@ -25,7 +25,7 @@ def same(a: Yuv420, b: Yuv420) -> bool:
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_an_even_window_converts_to_the_same_bits_as_in_the_whole_frame(
+def test_an_even_window_converts_to_the_bits_of_the_whole_frame(
     data: st.DataObject,
 ) -> None:
     x, y = data.draw(even(0, 132)), data.draw(even(0, 94))
