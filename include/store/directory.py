@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from include.errors import StoreUnavailable
 from include.store.base import (
     CHUNK_BYTES,
     TEMP_SEGMENT,
@@ -24,11 +23,10 @@ from include.store.base import (
     check_key,
     check_prefix,
 )
+from include.store.disk_errors import read_errors, write_errors
 
 STALE_TEMP_S = 3600.0
 """A temporary file that nobody wrote to for this long belongs to a dead writer."""
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class DirectoryStore(ObjectStore):
@@ -62,7 +60,7 @@ class DirectoryStore(ObjectStore):
 
     def get_file(self, key: str, dst: Path) -> None:
         """Copy an object to ``dst``."""
-        with self._reading(key) as file, _write_errors(dst.parent, key):
+        with self._reading(key) as file, write_errors(dst.parent, key):
             temp = dst.with_name(f".{uuid.uuid4().hex}.part")
             try:
                 with open(temp, "xb") as out:
@@ -94,7 +92,7 @@ class DirectoryStore(ObjectStore):
         """Look up an object."""
         path = self._path(key)
         try:
-            with _read_errors(self.root, key):
+            with read_errors(self.root, key):
                 found = path.stat()
         except ObjectMissing:
             return None
@@ -109,7 +107,7 @@ class DirectoryStore(ObjectStore):
         """Remove an object, and the folders that it leaves empty."""
         path = self._path(key)
         try:
-            with _read_errors(self.root, key):
+            with read_errors(self.root, key):
                 path.unlink()
         except ObjectMissing:
             return
@@ -149,7 +147,7 @@ class DirectoryStore(ObjectStore):
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[BinaryIO]:
         path = self._path(key)
-        with _read_errors(self.root, key):
+        with read_errors(self.root, key):
             file = open(path, "rb")  # noqa: SIM115 (closed below; only opening is translated here)
         with file:
             yield file
@@ -158,7 +156,7 @@ class DirectoryStore(ObjectStore):
         """Yield what lies below ``folder`` and begins with ``prefix``, by the key's bytes."""
         found: list[tuple[str, os.DirEntry[str]]] = []
         try:
-            with _read_errors(self.root, folder), os.scandir(self.root / folder) as entries:
+            with read_errors(self.root, folder), os.scandir(self.root / folder) as entries:
                 for entry in entries:
                     is_dir = entry.is_dir(follow_symlinks=False)
                     key = f"{folder}/{entry.name}" if folder else entry.name
@@ -179,7 +177,7 @@ class DirectoryStore(ObjectStore):
         self, key: str, fill: Callable[[BinaryIO], object], settle: Callable[[str, str], None]
     ) -> None:
         path = self._path(key)
-        with _write_errors(self.root, key):
+        with write_errors(self.root, key):
             folder = self.root / TEMP_SEGMENT
             folder.mkdir(parents=True, exist_ok=True)
             self._sweep_once()
@@ -228,45 +226,3 @@ def _write_all(out: BinaryIO, data: bytes) -> None:
 def _info(key: str, found: os.stat_result) -> ObjectInfo:
     etag = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
     return ObjectInfo(key, found.st_size, etag, datetime.fromtimestamp(found.st_mtime, UTC))
-
-
-@contextlib.contextmanager
-def _read_errors(root: Path, key: str) -> Iterator[None]:
-    """Translate the operating system's errors; a path that is not a file is a missing object."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        # Without a root nothing was ever written; a root that is no directory is a mistake.
-        if isinstance(error, FileNotFoundError) or os.path.isdir(root):
-            raise ObjectMissing(key, str(root)) from error
-        raise _unavailable(error, root, key) from error
-    except OSError as error:
-        raise _unavailable(error, root, key) from error
-
-
-@contextlib.contextmanager
-def _write_errors(root: Path, key: str) -> Iterator[None]:
-    """Translate the operating system's errors; FileExistsError (the key is taken) passes."""
-    try:
-        yield
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise _unavailable(error, root, key) from error
-
-
-def _unavailable(error: OSError, root: Path, key: str) -> StoreUnavailable:
-    reason = error.strerror or str(error)
-    if error.errno in _FULL:
-        return StoreUnavailable(
-            f"No space to write {key!r} below {root} ({reason}). Free space on the file system "
-            f"that holds {root}, or point the store at a larger one; the run then resumes.",
-            code="disk.full",
-            where=str(root),
-        )
-    return StoreUnavailable(
-        f"The store directory {root} cannot be used: {reason} (at {error.filename or key!r}). "
-        "Check that it is a directory which this user may read and write, and that it is mounted.",
-        code="store.unreachable",
-        where=str(root),
-    )

@@ -24,7 +24,8 @@ from include.store.base import (
     check_key,
     check_prefix,
 )
-from include.store.s3_errors import error_code, is_missing, s3_errors, unavailable
+from include.store.disk_errors import write_errors
+from include.store.s3_errors import CONFLICTS, error_code, is_missing, s3_errors, unavailable
 
 if TYPE_CHECKING:
     from boto3.s3.transfer import TransferConfig
@@ -98,9 +99,10 @@ class S3Store(ObjectStore):
         """Download an object to ``dst``, large ones in parallel ranges."""
         temp = dst.with_name(f".{uuid.uuid4().hex}.part")
         try:
-            with self._errors(key), open(temp, "xb") as file:
-                self.client.download_fileobj(Fileobj=file, Config=_transfer(), **self._at(key))
-            os.replace(temp, dst)
+            with write_errors(dst.parent, dst.name):
+                with self._errors(key), open(temp, "xb") as file:
+                    self.client.download_fileobj(Fileobj=file, Config=_transfer(), **self._at(key))
+                os.replace(temp, dst)
         finally:
             temp.unlink(missing_ok=True)
 
@@ -118,7 +120,7 @@ class S3Store(ObjectStore):
         """Create an object by one conditional PUT."""
         for attempt in range(_CONFLICT_TRIES):
             try:
-                with self._errors(key):
+                with self._errors(key, CONFLICTS):
                     self.client.put_object(
                         Body=data, ContentMD5=_md5(data), IfNoneMatch="*", **self._at(key)
                     )
@@ -222,8 +224,10 @@ class S3Store(ObjectStore):
         full = f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
         return {"Bucket": self.bucket, "Key": check_key(full)}
 
-    def _errors(self, key: str) -> contextlib.AbstractContextManager[None]:
-        return s3_errors(self.uri, self.bucket, key)
+    def _errors(
+        self, key: str, passing: frozenset[str] = frozenset()
+    ) -> contextlib.AbstractContextManager[None]:
+        return s3_errors(self.uri, self.bucket, key, passing)
 
     def _require_bucket(self) -> None:
         if self._bucket_seen:
@@ -245,7 +249,10 @@ def _make_client(endpoint: str | None) -> Any:
     config = Config(
         signature_version="s3v4",
         s3={"addressing_style": "path"},  # servers on an address have no bucket host names
-        retries={"mode": "standard", "max_attempts": 5},
+        retries={
+            "mode": "standard",
+            "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", "5")),
+        },
         connect_timeout=5,
         read_timeout=60,
         tcp_keepalive=True,
@@ -277,7 +284,7 @@ def _transfer() -> TransferConfig:
 def _client_error() -> type[Exception]:
     from botocore.exceptions import ClientError
 
-    return ClientError  # type: ignore[no-any-return]
+    return ClientError
 
 
 def _md5(data: bytes) -> str:

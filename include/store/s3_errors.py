@@ -10,7 +10,9 @@ from include.errors import StoreUnavailable
 from include.store.base import ObjectMissing
 
 _MISSING = {"NoSuchKey", "404", "NotFound"}
-_PASS = {"PreconditionFailed", "412", "ConditionalRequestConflict", "OperationAborted"}
+CONFLICTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "OperationAborted"})
+"""A condition that did not hold (412), or that could not be decided yet (409)."""
+
 _CREDENTIALS = {
     "AccessDenied",
     "AllAccessDisabled",
@@ -23,7 +25,6 @@ _CREDENTIALS = {
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
     "TokenRefreshRequired",
-    "XAmzContentSHA256Mismatch",
 }
 _THROTTLED = {
     "SlowDown",
@@ -52,8 +53,10 @@ def is_missing(error: Any) -> bool:
 
 
 @contextlib.contextmanager
-def s3_errors(uri: str, bucket: str, key: str) -> Iterator[None]:
-    """Translate botocore's exceptions; failed conditions pass through as ``ClientError``.
+def s3_errors(
+    uri: str, bucket: str, key: str, passing: frozenset[str] = frozenset()
+) -> Iterator[None]:
+    """Translate botocore's exceptions, except a ``ClientError`` whose code is in ``passing``.
 
     Raises:
         ObjectMissing: the key is absent.
@@ -66,7 +69,7 @@ def s3_errors(uri: str, bucket: str, key: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = error_code(error)
-        if code in _PASS:
+        if code in passing:
             raise
         if code in _MISSING:
             raise ObjectMissing(key, uri) from error
