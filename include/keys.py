@@ -66,7 +66,12 @@ def row_materials(brief: Brief, template: UnitPlan, row: UnitPlan) -> Materials:
     _add(
         made,
         "compose",
-        params={"crf": brief.output.crf, "tier": brief.tier, "voice": voice},
+        params={
+            "scale": brief.output.scale,
+            "crf": brief.output.crf,
+            "tier": brief.tier,
+            "voice": voice,
+        },
         sources={"bed": bed.blob.sha256} if bed else {},
         backend=upscaler,
     )

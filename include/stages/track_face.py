@@ -1,0 +1,190 @@
+"""``track_face``: where the presenter's face is in every frame of the template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from include.contracts.brief import FaceAt
+from include.errors import BadFace
+from include.media.decode import VideoReader
+from include.stages.context import Output, StageContext
+from include.stages.segments import Points, find_segments, runs, shot_ranges
+from models.face.landmarks import Face, FaceMesh
+from models.face.roi import Window, face_window
+
+MAX_GAP = 5
+"""Frames without a detection that are bridged inside a shot: a blink of the detector."""
+MIN_RUN = 3
+"""Runs shorter than this are dropped: a face that flashes up is a false detection."""
+SMOOTHING = 0.7
+"""Temporal Gaussian, in frames: takes the jitter out of landmarks, leaves blinks and speech."""
+
+
+def run(ctx: StageContext, artifact: str) -> Output:
+    """Follow the presenter through the template.
+
+    Outputs: ``track`` (npz: ``points`` float32 [n, 478, 3] pixels, NaN without the face).
+    Facts: ``segments`` with their windows, share of frames with the face, the face's share of
+    the frame.
+
+    Raises:
+        BadFace: nobody is seen (``template.no_face``).
+    """
+    facts = ctx.facts("ingest_template")
+    size = (int(facts["width"]), int(facts["height"]))
+    with VideoReader(ctx.fetch("ingest_template", "video"), threads=ctx.threads) as reader:
+        found = list(_detect(ctx, reader, facts["shots"]))
+    choice = ctx.shard.brief.template.face
+    points = follow(found, facts["shots"], choice, fps=facts["fps"][0] / facts["fps"][1])
+    points = clean(points, facts["shots"])
+    windows = [_window(points[a:b], size) for a, b in shot_ranges(facts["shots"], len(points))]
+    segments = find_segments(points, facts["shots"], size, windows)
+    if not segments:
+        name = ctx.shard.template.sources["video"].origin
+        raise BadFace(
+            f"template {name}: no face is seen in it; use a video in which the presenter looks "
+            "towards the camera",
+            code="template.no_face",
+        )
+    path = ctx.scratch / "track.npz"
+    np.savez_compressed(path, points=points)
+    seen = ~np.isnan(points[:, 0, 0])
+    spans = np.nanmax(points[seen], axis=1) - np.nanmin(points[seen], axis=1)
+    share = float(np.median(spans[:, 0] * spans[:, 1]) / (size[0] * size[1]))
+    return Output(
+        {"track": (path, "application/x-npz")},
+        {
+            "segments": [segment.as_fact() for segment in segments],
+            "frames": len(points),
+            "frames_with_face": int(seen.sum()),
+            "face_share": round(share, 4),
+        },
+    )
+
+
+def _detect(ctx: StageContext, reader: VideoReader, shots: list[int]) -> Iterator[list[Face]]:
+    total = reader.facts.frames
+    for start, stop in shot_ranges(shots, total):
+        # A new tracker for each shot: none follows a face across a cut.
+        with FaceMesh(video=True) as mesh:
+            for index, frame in enumerate(reader.frames(start, stop), start + 1):
+                yield mesh.detect(frame)
+                ctx.progress(index, total)
+
+
+def follow(
+    found: list[list[Face]], shots: list[int], choice: str | FaceAt, *, fps: float
+) -> Points:
+    """Choose the presenter among the faces of each frame.
+
+    ``largest``: in each shot, the face that is largest over the shot. A point: in its shot, the
+    face nearest to it at that time; in other shots, the largest.
+
+    Args:
+        found: faces of each frame, largest first.
+        shots: first frame of each shot.
+        choice: ``largest`` or a point and time.
+        fps: frames per second, to find the time.
+
+    Returns:
+        float32 [n, 478, 3], NaN where the presenter is not seen.
+    """
+    points = np.full((len(found), 478, 3), np.nan, np.float32)
+    for start, stop in shot_ranges(shots, len(found)):
+        tracks = _link(found[start:stop])
+        if not tracks:
+            continue
+        at = None
+        if isinstance(choice, FaceAt) and start <= int(choice.time * fps) < stop:
+            at = (int(choice.time * fps) - start, np.asarray(choice.at, np.float32))
+        chosen = max(tracks, key=_area) if at is None else min(tracks, key=_distance_to(*at))
+        for index, face in chosen.items():
+            points[start + index] = face.points
+    return points
+
+
+_Track = dict[int, Face]
+
+
+def _link(found: list[list[Face]]) -> list[_Track]:
+    """Join detections of consecutive frames into tracks by the nearest centre."""
+    tracks: list[_Track] = []
+    for index, faces in enumerate(found):
+        taken: set[int] = set()
+        for face in faces:
+            number = _nearest_track(tracks, face, index, taken)
+            if number is None:
+                tracks.append({})
+                number = len(tracks) - 1
+            tracks[number][index] = face
+            taken.add(number)
+    return tracks
+
+
+def _nearest_track(
+    tracks: list[_Track], face: Face, index: int, taken: set[int]
+) -> int | None:
+    best: tuple[float, int] | None = None
+    size = np.ptp(face.points[:, :2], axis=0).max()
+    for number, track in enumerate(tracks):
+        last = max(track)
+        if number in taken or index - last > MAX_GAP + 1:
+            continue
+        moved = np.linalg.norm(_centre(track[last]) - _centre(face)) / size
+        if moved < 0.5 and (best is None or moved < best[0]):
+            best = (float(moved), number)
+    return None if best is None else best[1]
+
+
+def _centre(face: Face) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    return face.points[:, :2].mean(0)
+
+
+def _area(track: _Track) -> float:
+    return float(sum(np.prod(np.ptp(face.points[:, :2], axis=0)) for face in track.values()))
+
+
+class _distance_to:  # noqa: N801 -- a function with two bound values
+    def __init__(self, index: int, at: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
+        self._index, self._at = index, at
+
+    def __call__(self, track: _Track) -> float:
+        nearest = min(track, key=lambda index: abs(index - self._index))
+        late = abs(nearest - self._index)
+        return float(np.linalg.norm(_centre(track[nearest]) - self._at)) + 1000.0 * late
+
+
+def clean(points: Points, shots: list[int]) -> Points:
+    """Bridge short gaps, drop flashes, take out jitter; nothing crosses a cut.
+
+    Args:
+        points: float32 [n, 478, 3], NaN where the face is not seen.
+        shots: first frame of each shot.
+    """
+    points = points.copy()
+    for start, stop in shot_ranges(shots, len(points)):
+        shot = points[start:stop]
+        _bridge(shot)
+        for a, b in runs(~np.isnan(shot[:, 0, 0])):
+            if b - a < min(MIN_RUN, len(shot)):
+                shot[a:b] = np.nan
+            else:
+                shot[a:b] = gaussian_filter1d(shot[a:b], SMOOTHING, axis=0, mode="nearest")
+    return points
+
+
+def _bridge(shot: Points) -> None:
+    for a, b in list(runs(np.isnan(shot[:, 0, 0]))):
+        if a == 0 or b == len(shot) or b - a > MAX_GAP:
+            continue
+        for index in range(a, b):
+            weight = (index - a + 1) / (b - a + 1)
+            shot[index] = (1 - weight) * shot[a - 1] + weight * shot[b]
+
+
+def _window(points: Points, size: tuple[int, int]) -> Window | None:
+    seen = [p for p in points if not np.isnan(p[0, 0])]
+    return face_window(seen, size) if seen else None

@@ -1,0 +1,37 @@
+"""``upscale_plate``: the template at delivery resolution, once for all recipients."""
+
+from __future__ import annotations
+
+from include.media.decode import VideoReader
+from include.media.encode import LosslessYuvWriter
+from include.media.pixels import rgb_to_yuv420
+from include.stages.context import Output, StageContext
+from include.stages.upscaling import upscaler_for
+
+
+def run(ctx: StageContext, artifact: str) -> Output:
+    """Upscale every frame of the template.
+
+    Outputs: ``plate`` (lossless yuv420p at ``scale`` times the template's size).
+    Facts: width, height, scale, frames.
+    """
+    material = ctx.owner(artifact).materials[artifact]
+    upscaler = upscaler_for(material, ctx.threads)
+    scale = int(material.params["scale"])
+    path = ctx.scratch / "plate.mkv"
+    with VideoReader(ctx.fetch("ingest_template", "video"), threads=ctx.threads) as reader:
+        facts = reader.facts
+        size = (facts.width * scale, facts.height * scale)
+        with LosslessYuvWriter(path, size, facts.fps) as writer:
+            if upscaler is None:
+                for index, planes in enumerate(reader.yuv_frames(), 1):
+                    writer.write(planes)
+                    ctx.progress(index, facts.frames)
+            else:
+                for index, frame in enumerate(reader.frames(), 1):
+                    writer.write(rgb_to_yuv420(upscaler.upscale(frame)))
+                    ctx.progress(index, facts.frames)
+    return Output(
+        {"plate": (path, "video/x-matroska")},
+        {"width": size[0], "height": size[1], "scale": scale, "frames": facts.frames},
+    )
