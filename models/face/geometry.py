@@ -76,7 +76,7 @@ class Pose:
     """Positive: tilted clockwise on the screen."""
 
 
-FRONTAL_TILT = -4.0
+FRONTAL_TILT = -8.0
 """Degrees that the line from forehead to chin leans in depth on a face that looks ahead."""
 
 

@@ -36,6 +36,9 @@ SMALLEST_TILE = 160
 STILL_LEVELS, VIDEO_LEVELS = 4, 3
 """Levels of the tile pyramid: whole picture, its short side, half of that, ..."""
 
+ENOUGH = 0.4
+"""Tiles are skipped once a face is taller than this part of them: others would be far smaller."""
+
 CROP_FACTORS = (2.2, 1.6, 3.2)
 """Crop side over face size, tried in turn until FaceMesh sees the face."""
 
@@ -47,6 +50,9 @@ RESEARCH_EVERY = 10
 
 SAME_FACE_IOU = 0.3
 """Boxes that overlap more than this are the same face."""
+
+PART_OF_FACE = 0.5
+"""A box with more than this part of it inside a larger one is a part of that face."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +73,11 @@ class FaceMesh:
     """Detects faces with landmarks; use as a context manager, from one thread.
 
     Limits: finds faces down to about 24 pixels tall in stills, and in video those taller than about
-    a tenth of the frame's short side; landmarks are trustworthy from about 60 pixels and
-    up to about 60 degrees of yaw. Heads on their side or upside down are missed. Covered parts are
-    guessed, not reported. Video mode follows each face from frame to frame, so its answers depend
-    on the frames before: use a new one for each clip and feed every frame in order.
+    a tenth of the frame's short side; landmarks are trustworthy from about 60 pixels and up to
+    about 60 degrees of yaw. Heads on their side or upside down are missed. Covered parts are
+    guessed, not reported. Once a face is found, others under a quarter of it may be left out. Video
+    mode follows each face from frame to frame, so its answers depend on the frames before: use a
+    new one for each clip and feed every frame in order.
 
     Args:
         max_faces: the most faces to return.
@@ -181,18 +188,21 @@ class _Detector:
         self._net.close()
 
     def find(self, rgb: Image, levels: int) -> list[Box]:
-        """Boxes (brow to chin) in pixels, the most certain first, each face once."""
-        scored: list[tuple[float, Box]] = []
+        """Boxes (brow to chin) in pixels, the largest first, each face once."""
+        boxes: list[Box] = []
         for x, y, side in _tiles(rgb.shape[1], rgb.shape[0], levels):
+            if any(box[3] - box[1] > ENOUGH * side for box in boxes):
+                break
             tile = _square(rgb, x, y, side, SEARCH_SIZE)
             for detection in self._net.process(tile).detections or []:
                 rel = detection.location_data.relative_bounding_box
                 x0, y0 = x + rel.xmin * side, y + rel.ymin * side
                 box = (x0, y0, x0 + rel.width * side, y0 + rel.height * side)
-                scored.append((float(detection.score[0]), box))
+                boxes.append(box)
         kept: list[Box] = []
-        for _, box in sorted(scored, reverse=True):
-            if all(_iou(box, other) < SAME_FACE_IOU for other in kept):
+        # The largest first: a tile that cuts a face in two shows a smaller, wrong one.
+        for box in sorted(boxes, key=_size, reverse=True):
+            if not any(_one_face(box, other) for other in kept):
                 kept.append(box)
         return kept
 
@@ -354,22 +364,30 @@ def _starts(length: int, side: int) -> list[int]:
     return [round(i * (length - side) / max(steps, 1)) for i in range(steps + 1)]
 
 
+def _size(box: Box) -> float:
+    return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
+
+
 def _area(face: Face) -> float:
-    x0, y0, x1, y1 = face.box
-    return (x1 - x0) * (y1 - y0)
+    return _size(face.box)
+
+
+def _shared(a: Box, b: Box) -> float:
+    return _size((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
 
 
 def _iou(a: Box, b: Box) -> float:
-    w = min(a[2], b[2]) - max(a[0], b[0])
-    h = min(a[3], b[3]) - max(a[1], b[1])
-    if w <= 0 or h <= 0:
-        return 0.0
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - w * h
-    return w * h / max(union, 1e-6)
+    shared = _shared(a, b)
+    return shared / max(_size(a) + _size(b) - shared, 1e-6)
+
+
+def _one_face(a: Box, b: Box) -> bool:
+    part = _shared(a, b) / max(min(_size(a), _size(b)), 1e-6)
+    return _iou(a, b) > SAME_FACE_IOU or part > PART_OF_FACE
 
 
 def _same(a: Face, b: Face) -> bool:
-    return _iou(a.box, b.box) > SAME_FACE_IOU
+    return _one_face(a.box, b.box)
 
 
 def _inside(box: Box, face: Face) -> bool:
