@@ -2,24 +2,24 @@
 
 ::
 
-    UnderstudyError                     exit code   what the operator does
-    ├── BadInput                        65          never retried: the row or file must change
-    │   ├── BadBrief                                the brief or the recipients table is wrong
-    │   ├── BadMedia                                a video, photo or sound cannot be used
-    │   │   └── UnsafeMedia                         refused before decoding (hostile or out of limits)
-    │   └── BadFace                                 no face, several, too small, too soft, turned away
-    ├── Refused                         77          policy says no: retry cannot help, a person may
-    │   ├── ConsentError                            consent missing, expired, revoked or not matching
-    │   ├── SafetyBlock                             a safety verdict of block
-    │   └── ProvenanceError                         a signature, chain or manifest does not hold
-    ├── Transient                       75          retried with exponential backoff
-    │   ├── StoreUnavailable                        the object store cannot be reached or is full
-    │   ├── LeaseHeld                               somebody else makes this artifact now
-    │   └── CorruptArtifact                         stored bytes do not match their digest: made again
-    ├── OutOfMemory                     70 (137)    retried smaller
-    ├── Preempted                       80 (143)    retried as is, resumes from its artifacts
-    ├── Usage                           2           the command line or request is malformed
-    └── Bug                             1           everything else: ours
+    UnderstudyError                 exit code   what the operator does
+    ├── BadInput                    65          never retried: the row or file must change
+    │   ├── BadBrief                            the brief or the recipients table is wrong
+    │   ├── BadMedia                            a video, photo or sound cannot be used
+    │   │   └── UnsafeMedia                     refused before decoding (hostile or out of limits)
+    │   └── BadFace                             no face, several, too small, too soft, turned away
+    ├── Refused                     77          policy says no: retry cannot help, a person may
+    │   ├── ConsentError                        consent missing, expired, revoked or not matching
+    │   ├── SafetyBlock                         a safety verdict of block
+    │   └── ProvenanceError                     a signature, chain or manifest does not hold
+    ├── Transient                   75          retried with exponential backoff
+    │   ├── StoreUnavailable                    the object store cannot be reached or is full
+    │   ├── LeaseHeld                           somebody else makes this artifact now
+    │   └── CorruptArtifact                     stored bytes do not match their digest: made again
+    ├── OutOfMemory                 70 (137)    retried smaller
+    ├── Preempted                   80 (143)    retried as is, resumes from its artifacts
+    ├── Usage                       2           the command line or request is malformed
+    └── Bug                         1           everything else: ours
 
 A message names the row, file or field and says what to do next. ``code`` is stable: reports,
 ``rejects.csv`` and tests refer to it.

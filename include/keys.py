@@ -112,13 +112,9 @@ def _add(
 
 def _backend(stage: str, name: str) -> BackendRef:
     found = backend(stage, name)
-    return BackendRef(
-        name=found.name, version=found.version, weights_sha256=found.weights_sha256
-    )
+    return BackendRef(name=found.name, version=found.version, weights_sha256=found.weights_sha256)
 
 
 def artifacts_of(scope: str) -> tuple[str, ...]:
     """All artifact names of ``template`` or ``row`` stages, in the order of the flow."""
-    return tuple(
-        name for spec in STAGES.values() if spec.scope == scope for name in spec.artifacts
-    )
+    return tuple(name for spec in STAGES.values() if spec.scope == scope for name in spec.artifacts)

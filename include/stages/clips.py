@@ -32,7 +32,9 @@ def clip_writer(
     return LosslessRgbWriter(path, (window.w, window.h), fps)
 
 
-def clip_files(ctx: StageContext, kind: str, segments: list[Segment]) -> dict[str, tuple[Path, str]]:
+def clip_files(
+    ctx: StageContext, kind: str, segments: list[Segment]
+) -> dict[str, tuple[Path, str]]:
     """The clips that were written, as a stage's output files."""
     names = [clip_name(kind, segment.index) for segment in segments]
     return {name: (ctx.scratch / f"{name}.mkv", "video/x-matroska") for name in names}

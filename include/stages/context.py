@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from include.contracts.manifest import BlobRef, Manifest
-from include.contracts.plan import SourceRef, UnitPlan, ShardPlan
+from include.contracts.plan import ShardPlan, SourceRef, UnitPlan
 from include.contracts.stage import Event
 from include.errors import BadInput, CorruptArtifact
 from include.settings import Settings

@@ -66,9 +66,7 @@ def find_segments(
         if window is None:
             continue
         for run_start, run_stop in runs(seen[start:stop]):
-            segments.append(
-                Segment(len(segments), start + run_start, start + run_stop, window)
-            )
+            segments.append(Segment(len(segments), start + run_start, start + run_stop, window))
     return segments
 
 

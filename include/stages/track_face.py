@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from include.contracts.brief import FaceAt
@@ -97,10 +99,10 @@ def follow(
         tracks = _link(found[start:stop])
         if not tracks:
             continue
-        at = None
+        chosen = max(tracks, key=_area)
         if isinstance(choice, FaceAt) and start <= int(choice.time * fps) < stop:
-            at = (int(choice.time * fps) - start, np.asarray(choice.at, np.float32))
-        chosen = max(tracks, key=_area) if at is None else min(tracks, key=_distance_to(*at))
+            index, at = int(choice.time * fps) - start, np.asarray(choice.at, np.float32)
+            chosen = min(tracks, key=partial(_distance, index=index, at=at))
         for index, face in chosen.items():
             points[start + index] = face.points
     return points
@@ -124,9 +126,7 @@ def _link(found: list[list[Face]]) -> list[_Track]:
     return tracks
 
 
-def _nearest_track(
-    tracks: list[_Track], face: Face, index: int, taken: set[int]
-) -> int | None:
+def _nearest_track(tracks: list[_Track], face: Face, index: int, taken: set[int]) -> int | None:
     best: tuple[float, int] | None = None
     size = np.ptp(face.points[:, :2], axis=0).max()
     for number, track in enumerate(tracks):
@@ -139,22 +139,20 @@ def _nearest_track(
     return None if best is None else best[1]
 
 
-def _centre(face: Face) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    return face.points[:, :2].mean(0)
+def _centre(face: Face) -> NDArray[np.float32]:
+    centre: NDArray[np.float32] = face.points[:, :2].mean(0)
+    return centre
 
 
 def _area(track: _Track) -> float:
     return float(sum(np.prod(np.ptp(face.points[:, :2], axis=0)) for face in track.values()))
 
 
-class _distance_to:  # noqa: N801 -- a function with two bound values
-    def __init__(self, index: int, at: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
-        self._index, self._at = index, at
-
-    def __call__(self, track: _Track) -> float:
-        nearest = min(track, key=lambda index: abs(index - self._index))
-        late = abs(nearest - self._index)
-        return float(np.linalg.norm(_centre(track[nearest]) - self._at)) + 1000.0 * late
+def _distance(track: _Track, index: int, at: NDArray[np.float32]) -> float:
+    """Pixels from a point; a track that is not there at that time counts as far away."""
+    nearest = min(track, key=lambda other: abs(other - index))
+    late = abs(nearest - index)
+    return float(np.linalg.norm(_centre(track[nearest]) - at)) + 1000.0 * late
 
 
 def clean(points: Points, shots: list[int]) -> Points:

@@ -32,7 +32,9 @@ def _load(name: str, scale: int, threads: int) -> Upscaler:
     return load_upscaler(name, scale, threads=threads)
 
 
-def upscale_window(upscaler: Upscaler | None, frame: Image, changed: Window) -> tuple[Image, Window]:
+def upscale_window(
+    upscaler: Upscaler | None, frame: Image, changed: Window
+) -> tuple[Image, Window]:
     """Upscale what a change inside a window can reach, as if the whole frame had been upscaled.
 
     The output window is the changed one dilated by the receptive field; the input window adds

@@ -1,0 +1,36 @@
+"""``classify_template``: the safety checks that are the same for every recipient."""
+
+from __future__ import annotations
+
+from include.media.flash import measure
+from include.stages.clips import template_fps
+from include.stages.context import Output, StageContext
+from include.stages.safety import (
+    as_checks,
+    as_facts,
+    read_frames,
+    sample_indices,
+    write_evidence,
+)
+from models.safety.flash import check_flash
+from models.safety.nudity import NudityDetector, check_nudity
+
+
+def run(ctx: StageContext, artifact: str) -> Output:
+    """Look at the template as it is.
+
+    Outputs: ``contact_sheet`` and crops. Facts: ``findings``, ``checks``. The verdict itself is
+    reached per row, because the policy belongs to the brief.
+    """
+    facts = ctx.facts("ingest_template")
+    fps = float(template_fps(ctx))
+    video = ctx.fetch("ingest_template", "video")
+    indices = sample_indices(facts["frames"], fps, facts["shots"], [(0, facts["frames"])])
+    frames = [(i / fps, frame) for i, frame in read_frames(video, indices, ctx.threads)]
+    with NudityDetector(ctx.settings.nudity_python) as detector:
+        findings = check_nudity(frames, detector)
+    findings += check_flash(measure(video))
+    return Output(
+        write_evidence(ctx.scratch, frames, findings),
+        {"findings": as_facts(findings), "checks": as_checks(findings)},
+    )

@@ -1,0 +1,158 @@
+"""What both classify stages share: which frames are looked at, and evidence for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from include.media.contact_sheet import contact_sheet
+from include.media.decode import VideoReader
+from include.media.images import save_jpeg
+from models.safety.finding import Finding, Verdict
+
+Image = NDArray[np.uint8]
+EVERY_S = 1.0
+"""Seconds between sampled frames, beside the first frame of each shot."""
+LONG_SIDE = 960
+"""Frames are looked at no larger than this; the detector works at 320 pixels anyway."""
+SHEET_FRAMES = 12
+
+
+def sample_indices(
+    frames: int, fps: float, shots: Iterable[int], spans: Iterable[tuple[int, int]]
+) -> list[int]:
+    """Frames to look at: one a second within the spans, and just after each cut in them.
+
+    Args:
+        frames: length of the video.
+        fps: frames per second.
+        shots: first frame of each shot.
+        spans: (start, stop) in which the video can differ; the whole video for a template.
+    """
+    step = max(1, round(fps * EVERY_S))
+    chosen: set[int] = set()
+    cuts = set(shots)
+    for start, stop in spans:
+        stop = min(stop, frames)
+        chosen.update(range(min(start + step // 2, stop - 1), stop, step))
+        chosen.update(min(cut + 2, stop - 1) for cut in cuts if start <= cut < stop)
+    return sorted(chosen)
+
+
+def read_frames(path: Path, indices: list[int], threads: int) -> Iterator[tuple[int, Image]]:
+    """Decode chosen frames, in order, shrunk to LONG_SIDE."""
+    wanted = set(indices)
+    if not wanted:
+        return
+    with VideoReader(path, threads=threads) as reader:
+        for index, frame in enumerate(reader.frames(0, max(wanted) + 1)):
+            if index in wanted:
+                yield index, _shrink(frame)
+
+
+def _shrink(frame: Image) -> Image:
+    factor = LONG_SIDE / max(frame.shape[:2])
+    if factor >= 1:
+        return frame
+    size = (round(frame.shape[1] * factor), round(frame.shape[0] * factor))
+    small: Image = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    return small
+
+
+def as_checks(findings: list[Finding]) -> list[dict[str, Any]]:
+    """One line per check, the worst finding of each: what a report or claim says."""
+    order = {"block": 0, "review": 1, "unavailable": 2, "pass": 3}
+    worst: dict[str, Finding] = {}
+    for finding in findings:
+        held = worst.get(finding.check)
+        if held is None or order[finding.verdict] < order[held.verdict]:
+            worst[finding.check] = finding
+    return [
+        {
+            "name": name,
+            "verdict": finding.verdict,
+            "score": round(float(finding.score), 4),
+            "threshold": float(finding.threshold),
+        }
+        for name, finding in sorted(worst.items())
+    ]
+
+
+def as_reasons(findings: list[Finding], required: Iterable[str]) -> list[str]:
+    """What a person is told: the rule, when, and what was seen."""
+    reasons = []
+    for finding in findings:
+        if finding.verdict == "pass":
+            continue
+        if finding.verdict == "unavailable" and finding.check not in set(required):
+            continue
+        when = "" if finding.time_s is None else f" at {_time_code(finding.time_s)}"
+        reasons.append(f"{finding.rule}{when}: {finding.detail or finding.verdict}")
+    return reasons
+
+
+def _time_code(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes):02}:{rest:06.3f}"
+
+
+def as_facts(findings: list[Finding]) -> list[dict[str, Any]]:
+    """Findings for a manifest's facts."""
+    return [asdict(finding) for finding in findings]
+
+
+def judged(verdict: Verdict, review: str) -> Verdict:
+    """Apply the brief's ``policy.review``: everybody, nobody, or borderline rows."""
+    if review == "all" and verdict == "pass":
+        return "review"
+    if review == "none" and verdict == "review":
+        return "block"
+    return verdict
+
+
+def write_evidence(
+    folder: Path, frames: list[tuple[float, Image]], findings: list[Finding]
+) -> dict[str, tuple[Path, str]]:
+    """The contact sheet of the sampled frames, and a crop of each finding that has a place.
+
+    Args:
+        folder: where to write.
+        frames: time in seconds and uint8 RGB [h, w, 3].
+        findings: of all checks.
+
+    Returns:
+        Output files: ``contact_sheet`` and ``crop-NN``.
+    """
+    step = max(1, len(frames) // SHEET_FRAMES)
+    shown = frames[::step][:SHEET_FRAMES]
+    sheet = contact_sheet(
+        [frame for _, frame in shown],
+        columns=4,
+        cell_width=240,
+        labels=[_time_code(time_s) for time_s, _ in shown],
+    )
+    path = folder / "contact_sheet.jpg"
+    save_jpeg(sheet, path, 80)
+    files = {"contact_sheet": (path, "image/jpeg")}
+    by_time = dict(frames)
+    flagged = [f for f in findings if f.verdict in ("review", "block") and f.box is not None]
+    for number, finding in enumerate(flagged[:8]):
+        frame = by_time.get(finding.time_s) if finding.time_s is not None else None
+        if frame is not None and finding.box is not None:
+            crop = folder / f"crop-{number:02}.jpg"
+            save_jpeg(_crop(frame, finding.box), crop, 85)
+            files[f"crop-{number:02}"] = (crop, "image/jpeg")
+    return files
+
+
+def _crop(frame: Image, box: tuple[float, float, float, float]) -> Image:
+    x, y, w, h = box
+    x0, y0 = max(0, int(x - w / 2)), max(0, int(y - h / 2))
+    x1, y1 = int(x + 1.5 * w) + 1, int(y + 1.5 * h) + 1
+    return np.ascontiguousarray(frame[y0:y1, x0:x1])

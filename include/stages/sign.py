@@ -1,0 +1,120 @@
+"""``sign``: what may be released gets its C2PA manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from include import VERSION
+from include.contracts.consent import ConsentRecord
+from include.contracts.plan import SourceRef
+from include.gate import Consents, check_consents
+from include.media.mux import remux_mp4
+from include.provenance.manifest import (
+    Agent,
+    Captions,
+    ConsentClaim,
+    Ingredient,
+    Provenance,
+    SafetyCheck,
+    SafetySummary,
+)
+from include.provenance.pki import signing_identity
+from include.provenance.sign import sign_video
+from include.stages.context import Hold, Output, StageContext
+from include.verdict import release
+
+EMBEDDABLE = {"video/mp4", "video/quicktime", "image/jpeg", "image/png", "image/webp"}
+"""Media types that can be ingredients as they are."""
+
+
+def run(ctx: StageContext, artifact: str) -> Output | Hold:
+    """Sign one video, if its verdict and its consents allow it.
+
+    Outputs: ``video`` (MP4 with an embedded C2PA manifest, Trusted against the configured
+    anchors). A row whose verdict is review and that nobody answered yet is held.
+
+    Raises:
+        Refused: blocked, rejected in review, or without consent.
+        ProvenanceError: the signature did not come out Trusted.
+    """
+    released = release(ctx.cache, ctx.unit)
+    if released is None:
+        return Hold("review.waiting", f"{ctx.unit.id}: waits for a person's answer")
+    consents = check_consents(ctx)
+    state = ctx.settings.state
+    signed = ctx.scratch / "video.mp4"
+    facts = sign_video(
+        ctx.fetch("compose", "video"),
+        signed,
+        _provenance(ctx, released[0], consents),
+        _ingredients(ctx),
+        signing_identity(state=state),
+    )
+    return Output(
+        {"video": (signed, "video/mp4")},
+        {"verdict": released[0], "signature": facts.as_facts()},
+    )
+
+
+def _provenance(ctx: StageContext, verdict: str, consents: Consents) -> Provenance:
+    safety = ctx.facts("classify")
+    speaks = ctx.unit.lip_sync
+    synthetic = speaks and "audio" not in ctx.unit.sources
+    scaled = ctx.shard.brief.output.scale > 1
+    claims = [_claim(ctx, ctx.unit.sources["consent"], consents.recipient, "recipient")]
+    if consents.presenter:
+        reference = ctx.shard.template.sources["consent"]
+        claims.append(_claim(ctx, reference, consents.presenter, "presenter"))
+    return Provenance(
+        title=f"{ctx.shard.brief.campaign}/{ctx.unit.id}",
+        run_id=ctx.run_id,
+        version=VERSION,
+        safety=SafetySummary(
+            policy=safety["policy"],
+            verdict="pass" if verdict == "pass" else "reviewed-approved",
+            checks=tuple(SafetyCheck(**check) for check in safety["checks"]),
+        ),
+        consents=tuple(claims),
+        face_swap=_agent(ctx, "face_swap"),
+        lip_sync=_agent(ctx, "lip_sync") if speaks else None,
+        voice_synthesis=_agent(ctx, "ingest_recipients/voice") if synthetic else None,
+        upscale=_agent(ctx, "upscale") if scaled else None,
+        captions=Captions(ctx.unit.locale, ctx.blob("compose", "captions").sha256),
+        overlays=("PREVIEW",) if ctx.shard.brief.tier == "preview" else (),
+    )
+
+
+def _claim(ctx: StageContext, ref: SourceRef, record: ConsentRecord, role: str) -> ConsentClaim:
+    return ConsentClaim(
+        record_id=record.record_id,
+        record_sha256=hashlib.sha256(ctx.cache.read_bytes(ref.blob)).hexdigest(),
+        role="presenter" if role == "presenter" else "recipient",
+        expires=record.expires.isoformat(),
+    )
+
+
+def _agent(ctx: StageContext, artifact: str) -> Agent | None:
+    backend = ctx.owner(artifact).materials[artifact].backend
+    if backend is None:
+        return None
+    return Agent(backend.name, backend.version, backend.weights_sha256)
+
+
+def _ingredients(ctx: StageContext) -> list[Ingredient]:
+    """Template, photo and voice; titles are ids, never names."""
+    video = ctx.shard.template.sources["video"].blob
+    template = ctx.source("video", of_template=True)
+    mime = video.media_type
+    if mime not in EMBEDDABLE:  # the library cannot read it: the same streams in MP4
+        template, mime = remux_mp4(template, ctx.scratch / "template.mp4"), "video/mp4"
+    parts = [Ingredient("template", "parentOf", "template", mime, template)]
+    face = ctx.unit.sources["face"].blob
+    photo, mime = ctx.source("face"), face.media_type
+    if mime not in EMBEDDABLE:
+        photo, mime = ctx.fetch("ingest_recipients/face", "photo"), "image/png"
+    parts.append(Ingredient("recipient photo", "componentOf", "face", mime, photo))
+    if ctx.unit.lip_sync:
+        voice: Path = ctx.fetch("ingest_recipients/voice", "voice")
+        parts.append(Ingredient("recipient voice", "componentOf", "voice", "audio/wav", voice))
+    return parts
