@@ -28,6 +28,8 @@ from include.store.disk_errors import read_errors, write_errors
 STALE_TEMP_S = 3600.0
 """A temporary file that nobody wrote to for this long belongs to a dead writer."""
 
+_NAME_TRIES = 50
+
 
 class DirectoryStore(ObjectStore):
     """Objects are files below ``root``; a key is the path relative to it.
@@ -199,24 +201,29 @@ class DirectoryStore(ObjectStore):
 
 def _give_name(temp: Path, path: Path, settle: Callable[[str, str], None]) -> None:
     """Move or link the finished file to its name and make the name durable."""
-    for attempt in range(5):
+    for attempt in range(_NAME_TRIES):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:  # not to be taken for "the key is taken"
-            raise NotADirectoryError(
-                errno.ENOTDIR, "a file is in the way", error.filename
-            ) from None
+            if path.parent.is_file():
+                raise NotADirectoryError(
+                    errno.ENOTDIR, "a file is in the way", str(path)
+                ) from error
+            continue
+        except FileNotFoundError:
+            continue
         try:
             settle(str(temp), str(path))
             break
         except FileNotFoundError:  # a delete removed the empty folder meanwhile
-            if attempt == 4:
+            if attempt == _NAME_TRIES - 1 or not temp.exists():
                 raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with contextlib.suppress(FileNotFoundError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _write_all(out: BinaryIO, data: bytes) -> None:

@@ -1,0 +1,62 @@
+"""An S3 emulator for tests: moto's server from the tools environment.
+
+It checks neither signatures nor checksums and keeps everything in memory: tests that ran on it
+say "emulator" in their ids.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.services.ceph_rgw import Endpoint
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_START_S = 60
+
+
+def moto_program() -> Path:
+    """Where ``moto_server`` is: ``$UNDERSTUDY_TOOLS/bin`` or the repository's tools environment."""
+    tools = Path(os.environ.get("UNDERSTUDY_TOOLS") or _REPOSITORY / ".venv" / "tools")
+    return tools / "bin" / "moto_server"
+
+
+@contextlib.contextmanager
+def moto_s3() -> Iterator[Endpoint]:
+    """Start the emulator on a free port and stop it at the end.
+
+    Raises:
+        RuntimeError: it does not answer.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [moto_program(), "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url, server)
+        yield Endpoint(url)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    give_up = time.monotonic() + _START_S
+    while time.monotonic() < give_up and server.poll() is None:
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"{moto_program()} did not answer at {url}.")
