@@ -1,0 +1,152 @@
+"""The render graph that ``campaign_render`` and ``render_ad`` share. Wiring only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import BaseOperator, Param, get_current_context, task, task_group
+
+from include.stages.specs import MAKER, STAGES
+from operators import campaign
+from operators.review import NOTE, ReviewOperator
+from operators.stage import StageOperator
+
+TEMPLATE_STAGES = tuple(spec.name for spec in STAGES.values() if spec.scope == "template")
+ROW_STAGES = tuple(spec.name for spec in STAGES.values() if spec.scope == "row")
+
+COMMON_PARAMS = {
+    "tier": Param(
+        "brief",
+        type="string",
+        enum=["brief", "preview", "final"],
+        values_display={"brief": "as the brief says"},
+        title="Tier",
+        description_md="`preview` is cheap and marked as such.",
+        section="Rendering",
+    ),
+    "shard_size": Param(
+        0,
+        type="integer",
+        minimum=0,
+        maximum=500,
+        title="Recipients per shard",
+        description_md="0 chooses by the campaign's size.",
+        section="Rendering",
+    ),
+    "review": Param(
+        "ask",
+        type="string",
+        enum=["ask", "hold"],
+        title="Borderline rows",
+        description_md="`ask` puts a question to a person under *Required Actions*; `hold` leaves "
+        "them unpublished for a later run.",
+        section="Review",
+    ),
+    "review_hours": Param(
+        None,
+        type=["null", "number"],
+        exclusiveMinimum=0,
+        title="Time limit for an answer, in hours",
+        description_md="Without an answer in time the row is not published. Empty: the variable "
+        "`understudy_review_hours`, else 72.",
+        section="Review",
+    ),
+}
+
+
+def stage_edges() -> list[tuple[str, str]]:
+    """Which stage follows which, from what they read; edges that others imply are left out."""
+    reads = {name: {MAKER[a].name for a in spec.upstream} for name, spec in STAGES.items()}
+    behind: dict[str, set[str]] = {}
+    for name in STAGES:  # in the order of the flow: what a stage reads comes before it
+        behind[name] = set().union(reads[name], *(behind[made] for made in reads[name]))
+    return [
+        (made, name)
+        for name, needs in reads.items()
+        for made in sorted(needs)
+        if not any(made in behind[other] for other in needs)
+    ]
+
+
+def render_graph(draft: Any) -> None:
+    """Everything after the brief was read.
+
+    Args:
+        draft: the output of the task that read it.
+    """
+    checked = validate_rows(draft)
+    shards = plan(checked)
+    stages = _stages(shards)
+    items = collect_reviews()
+    stages["classify"] >> items
+    reviewed = review_row.expand(item=items)
+    done = report()
+    [stages["publish"], reviewed] >> done
+
+
+def _stages(shards: Any) -> dict[str, BaseOperator]:
+    stages: dict[str, BaseOperator] = {}
+
+    @task_group(group_id="compile_template", tooltip="Once per template; cached for ever.")
+    def compile_template(shard: Any) -> None:
+        for name in TEMPLATE_STAGES:
+            stages[name] = StageOperator(stage=name, shard=shard)
+
+    @task_group(group_id="render_shard", tooltip="Once per shard of recipients.")
+    def render_shard(shard: Any) -> None:
+        for name in ROW_STAGES:
+            stages[name] = StageOperator(stage=name, shard=shard)
+
+    compile_template(shards["template"])
+    render_shard.expand(shard=shards)
+    for made, name in stage_edges():
+        stages[made] >> stages[name]
+    return stages
+
+
+@task(multiple_outputs=False, pool="io")
+def validate_rows(draft: Any) -> dict[str, Any]:
+    """Check every row: its cells, its files and its consent."""
+    return campaign.validate_rows(draft, get_current_context()["params"])
+
+
+@task(multiple_outputs=False, pool="io")
+def plan(checked: Any) -> list[dict[str, Any]]:
+    """Compute every key and cut the rows into shards."""
+    context = get_current_context()
+    return campaign.plan_shards(checked, context["params"], context)
+
+
+@task(multiple_outputs=False, pool="io", trigger_rule="all_done")
+def collect_reviews() -> list[dict[str, Any]]:
+    """Gather the rows that a person has to look at; the others have gone on."""
+    context = get_current_context()
+    ref = context["ti"].xcom_pull(task_ids="plan", key="campaign")
+    return campaign.collect_reviews(ref, context["params"], context)
+
+
+@task_group(group_id="reviewed", tooltip="Once per row that needs a person.")
+def review_row(item: Any) -> None:
+    """One row: the question, its answer as an artifact, then signing and publishing."""
+    answer = ReviewOperator(task_id="review", item=item, pool="io", params=NOTE)
+    decision = record_decision(item, answer.output)
+    sign = StageOperator(task_id="sign_reviewed", stage="sign", shard=item)
+    publish = StageOperator(task_id="publish_reviewed", stage="publish", shard=item)
+    decision >> sign >> publish
+
+
+@task(pool="io", map_index_template="{{ label }}")
+def record_decision(item: Any, answer: Any) -> bool:
+    """Store the answer; the stages after it look it up themselves."""
+    return campaign.record_decision(item, answer, get_current_context())
+
+
+@task(multiple_outputs=False, pool="io", trigger_rule="all_done")
+def report() -> dict[str, Any]:
+    """Write results.csv, report.html and totals; fail below the brief's success ratio."""
+    context = get_current_context()
+    pull = context["ti"].xcom_pull
+    ref = pull(task_ids="plan", key="campaign")
+    idle = bool(pull(task_ids="read_brief", key="idle"))
+    totals: dict[str, Any] = campaign.report(ref, idle, context)
+    return totals

@@ -1,0 +1,1 @@
+"""Airflow's side of Understudy: thin adapters around the pipeline in ``include``."""

@@ -1,0 +1,223 @@
+"""What the tasks around the stages do: plan, ask, record, report.
+
+Plain functions; ``dags/flow.py`` turns them into tasks. Heavy imports stay inside.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from include.errors import BadBrief, Refused
+from operators.config import task_settings
+from operators.references import result_prefix
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.contracts.plan import CampaignPlan
+    from include.contracts.stage import StageResultRef
+    from include.store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+MAX_REVIEWS = 1000
+"""Reviews asked in one run: below Airflow's limit on mapped tasks (``core.max_map_length``)."""
+
+
+def read_brief(params: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Check the brief that the run was started with; take in its template.
+
+    Without a brief (a scheduled run) the first one under the variable ``understudy_briefs`` that
+    has not been taken yet is rendered; when there is none, everything is skipped.
+    """
+    from include.planning import read_brief as read
+    from operators.schedule import next_brief
+
+    settings = task_settings()
+    brief = params.get("brief") or next_brief(settings, context["run_id"])
+    if not brief:
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        context["ti"].xcom_push("idle", True)
+        raise AirflowSkipException("no brief was given and none is waiting")
+    return read(brief, settings, _overrides(params, params.get("only")))
+
+
+def write_ad(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Check one ad's form fields: a row of an existing brief, or a new row of its own."""
+    from include.planning import read_brief as read
+    from operators.one_row import one_row_brief
+
+    settings = task_settings()
+    if params.get("recipient") and not params.get("face"):
+        brief, only = str(params["brief"]), [str(params["recipient"])]
+    else:
+        brief, only = one_row_brief(params, settings), None
+    return {**read(brief, settings, _overrides(params, only)), "only": only}
+
+
+def _overrides(params: Mapping[str, Any], only: list[str] | None) -> dict[str, Any]:
+    tier = params.get("tier")
+    overrides = {"tier": None if tier == "brief" else tier, "only": only}
+    return {name: value for name, value in overrides.items() if value}
+
+
+def validate_rows(draft: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Check every row; log how many were taken."""
+    from include.planning import validate_rows as validate
+
+    only = draft.get("only") or params.get("only") or None
+    ref = {name: value for name, value in draft.items() if name != "only"}
+    checked = validate(ref, task_settings(store=ref["store"]), only=only)
+    log.info("Rows accepted: %s, rejected: %s", checked["accepted"], checked["rejected"])
+    return checked
+
+
+def plan_shards(
+    checked: Mapping[str, Any], params: Mapping[str, Any], context: Context
+) -> list[dict[str, Any]]:
+    """Cut the rows into shards.
+
+    Returns:
+        The shards' references, for mapping. The template's reference and the plan's go to the
+        XCom keys ``template`` and ``campaign``.
+    """
+    from include.planning import plan_shards as plan
+
+    settings = task_settings(store=checked["store"], shard_size=params.get("shard_size") or None)
+    campaign = plan(dict(checked), settings)
+    ti = context["ti"]
+    ti.xcom_push("template", campaign.template.model_dump(mode="json"))
+    ti.xcom_push(
+        "campaign",
+        {
+            "store": campaign.store,
+            "tenant": campaign.tenant,
+            "plan": f"{campaign.tenant}/plan/{campaign.plan_id}/plan.json",
+        },
+    )
+    for reject in campaign.rejects:
+        log.warning("Rejected: %s", reject.message)
+    return [shard.model_dump(mode="json") for shard in campaign.shards]
+
+
+def load_campaign(ref: Mapping[str, Any]) -> CampaignPlan:
+    """The plan that ``plan_shards`` stored."""
+    from include.contracts.plan import CampaignPlan
+    from include.store import open_store
+
+    return CampaignPlan.model_validate_json(open_store(ref["store"]).get(ref["plan"]))
+
+
+def collect_reviews(
+    campaign_ref: Mapping[str, Any] | None, params: Mapping[str, Any], context: Context
+) -> list[dict[str, Any]]:
+    """The rows that a person has to look at, each by reference.
+
+    Returns:
+        For each a ``ShardRef`` with ``units`` (the one row) and ``item`` (object key of its
+        ``ReviewItem``). Empty when nobody is to be asked (``review: hold``).
+    """
+    from include.contracts.plan import ShardRef
+    from include.review import collect_reviews as collect
+    from include.store import open_store
+
+    if campaign_ref is None or params.get("review") == "hold":
+        return []
+    plan = load_campaign(campaign_ref)
+    settings = task_settings(store=plan.store)
+    items = collect(plan.shards, settings)
+    if len(items) > MAX_REVIEWS:
+        log.warning("%d rows need a person; the first %d are asked now", len(items), MAX_REVIEWS)
+    store = open_store(plan.store)
+    prefix = result_prefix(plan.tenant, context["ti"].dag_id, context["run_id"])
+    refs = []
+    for item in items[:MAX_REVIEWS]:
+        key = f"{prefix}/review/{item.unit}.json"
+        store.put(key, item.model_dump_json().encode())
+        shard = ShardRef(
+            store=item.store, tenant=item.tenant, plan=item.plan, label=item.label, rows=1
+        )
+        refs.append({**shard.model_dump(mode="json"), "units": [item.unit], "item": key})
+    return refs
+
+
+def record_decision(item: Mapping[str, Any], answer: Mapping[str, Any], context: Context) -> bool:
+    """Store a person's answer as an artifact.
+
+    An answer that nobody gave (the time limit passed) rejects the row for this run and is not
+    stored: the next run asks again.
+
+    Returns:
+        Whether the row was approved.
+    """
+    from include.review import record_decision as record
+    from operators.review import APPROVE, load_item
+
+    context["label"] = item["label"]  # type: ignore[typeddict-unknown-key]
+    user = answer.get("responded_by_user")
+    if not user:
+        log.warning("%s: nobody answered in time; not published in this run", item["label"])
+        return False
+    approved = bool(answer["chosen_options"] == [APPROVE])
+    note = str((answer.get("params_input") or {}).get("note") or "")
+    record(
+        load_item(item),
+        approved=approved,
+        by=str(user.get("name") or user.get("id")),
+        note=note,
+        settings=task_settings(store=item["store"]),
+    )
+    return approved
+
+
+def report(campaign_ref: Mapping[str, Any] | None, nothing_to_do: bool, context: Context) -> Any:
+    """Write results.csv, report.html and totals; then judge the run.
+
+    Raises:
+        BadBrief: nothing was planned.
+        Refused: fewer rows were delivered than the brief's ``min_success_ratio`` asks for.
+    """
+    from include.report import write_report
+
+    if campaign_ref is None:
+        if nothing_to_do:
+            from airflow.sdk.exceptions import AirflowSkipException
+
+            raise AirflowSkipException("no brief was waiting")
+        raise BadBrief("nothing was planned; see the tasks read_brief, validate_rows and plan")
+    plan = load_campaign(campaign_ref)
+    settings = task_settings(store=plan.store)
+    run_id = context["run_id"]
+    refs = latest_results(plan, context["ti"].dag_id, run_id)
+    totals = write_report(plan, run_id, refs, settings)
+    log.info("Delivered %.0f%% of the rows", 100 * totals["success_ratio"])
+    if totals["success_ratio"] < plan.min_success_ratio:
+        raise Refused(
+            f"{plan.campaign}: {totals['success_ratio']:.0%} of the rows were delivered, the brief "
+            f"asks for {plan.min_success_ratio:.0%}; who is missing and why is in the report",
+            code="campaign.min_success_ratio",
+        )
+    return totals
+
+
+def latest_results(plan: CampaignPlan, dag_id: str, run_id: str) -> list[StageResultRef]:
+    """The last result that each stage task of a run wrote, failed tasks included."""
+    from include.store import open_store
+
+    store = open_store(plan.store)
+    last: dict[str, str] = {}
+    for info in store.list(result_prefix(plan.tenant, dag_id, run_id) + "/"):
+        if info.key.endswith(".result.json"):
+            last[info.key.rsplit("/", 1)[0]] = info.key
+    return [_result_ref(store, key) for key in last.values()]
+
+
+def _result_ref(store: ObjectStore, key: str) -> StageResultRef:
+    from include.contracts.stage import StageResult, StageResultRef
+    from operators.stage import count_units
+
+    result = StageResult.model_validate_json(store.get(key))
+    return StageResultRef(stage=result.stage, result=key, **count_units(result))

@@ -1,0 +1,8 @@
+"""Where a stage runs: behind one interface, chosen by the operator."""
+
+from __future__ import annotations
+
+from operators.runtimes.base import OnEvent, Runtime
+from operators.runtimes.local import LocalRuntime
+
+__all__ = ["LocalRuntime", "OnEvent", "Runtime"]

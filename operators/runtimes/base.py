@@ -1,0 +1,38 @@
+"""The interface of a runtime: run one stage on one request, wherever that is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from include.stages.specs import StageSpec
+
+OnEvent = Callable[[Mapping[str, Any]], None]
+"""Takes one event (see ``include.contracts.stage.Event``) as plain data, as it arrives."""
+
+
+class Runtime(ABC):
+    """Runs stages; one instance serves one task and runs one stage at a time."""
+
+    @abstractmethod
+    def run(self, request_uri: str, spec: StageSpec, on_event: OnEvent) -> int:
+        """Run a stage to its end.
+
+        Args:
+            request_uri: where the stage reads its request: ``store-uri#object-key``.
+            spec: the stage, with what it needs to run.
+            on_event: called for each event the stage reports, in order.
+
+        Returns:
+            The exit code of the stage contract; negative when a signal ended the process.
+        """
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Stop the running stage with everything it started. Safe to call at any time."""
+
+    @property
+    @abstractmethod
+    def last_words(self) -> str:
+        """The end of what the stage wrote outside the contract, for error messages."""

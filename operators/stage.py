@@ -1,0 +1,234 @@
+"""The operator of all stages: ask the cache, start a process only for what is missing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from include.errors import Bug, Usage, error_for_exit
+from include.stages.specs import STAGES, StageSpec
+from operators.config import task_settings
+from operators.references import result_prefix
+from operators.runtimes import LocalRuntime, Runtime
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.contracts.plan import ShardPlan, ShardRef
+    from include.contracts.stage import StageResult, UnitResult
+    from include.demand import Demand
+    from include.settings import Settings
+    from include.store import ObjectStore
+
+PROGRESS_EVERY_S = 10.0
+"""At most one progress line in the task log in this time, and one at the end."""
+
+
+class StageOperator(BaseOperator):
+    """Runs one stage for a shard, or does nothing when everything is there already.
+
+    The units whose artifacts exist, and those that no missing artifact is made from, are
+    counted as hits without starting a process. The rest goes to the stage process in one
+    request. Its exit code becomes an error of ``include.errors``, whose class decides about the
+    retry (see ``operators.retries``).
+
+    Args:
+        stage: name of the stage in ``include.stages.specs``.
+        shard: a ``ShardRef`` as plain data (templated; usually an XCom). A further item
+            ``units`` limits the work to these unit ids.
+        runtime: where to run the stage: ``local``.
+
+    Returns (XCom): a ``StageResultRef`` as plain data.
+
+    Raises:
+        UnderstudyError: as the stage's exit code says.
+    """
+
+    template_fields = ("shard",)
+    ui_color = "#e8f0ec"
+
+    def __init__(
+        self, *, stage: str, shard: Mapping[str, Any], runtime: str = "local", **kwargs: Any
+    ) -> None:
+        spec = STAGES[stage]
+        kwargs.setdefault("task_id", stage)
+        kwargs.setdefault("pool", spec.pool)
+        kwargs.setdefault("execution_timeout", spec.timeout)
+        kwargs.setdefault("map_index_template", "{{ label }}")
+        super().__init__(**kwargs)
+        self.stage = stage
+        self.shard = shard
+        self.runtime = runtime
+        self._running: Runtime | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """See the class."""
+        from include.contracts.plan import ShardPlan
+        from include.store import open_store
+
+        spec = STAGES[self.stage]
+        ref, units = _shard_ref(self.shard)
+        context["label"] = ref.label  # type: ignore[typeddict-unknown-key]
+        settings = task_settings(store=ref.store)
+        store = open_store(ref.store)
+        shard = ShardPlan.model_validate_json(store.get(ref.plan))
+        wanted = self._demand(store, ref, shard, units)
+        self.log.info("%s: %d to make, %d not", spec.name, len(wanted.todo), len(wanted.results))
+        if wanted.todo:
+            result = self._run_stage(context, spec, ref, store, settings, wanted)
+        else:
+            result = self._nothing_to_do(context, ref, store, wanted)
+        return _result_ref(result, self._key(context, ref, "result"))
+
+    def on_kill(self) -> None:
+        """Stop the stage with everything it started."""
+        if self._running is not None:
+            self._running.kill()
+
+    def _demand(
+        self, store: ObjectStore, ref: ShardRef, shard: ShardPlan, units: list[str] | None
+    ) -> Demand:
+        from include.demand import demand
+        from include.store.cache import ArtifactCache
+
+        rows = None if units is None else tuple(shard.unit(unit) for unit in units)
+        return demand(ArtifactCache(store, ref.tenant), shard, STAGES[self.stage], rows=rows)
+
+    def _nothing_to_do(
+        self, context: Context, ref: ShardRef, store: ObjectStore, wanted: Demand
+    ) -> StageResult:
+        from include.contracts.stage import StageResult
+
+        result = StageResult(
+            stage=self.stage,
+            plan=ref.plan,
+            run_id=context["run_id"],
+            units=wanted.results,
+            started_process=False,
+        )
+        store.put(self._key(context, ref, "result"), result.model_dump_json().encode())
+        return result
+
+    def _run_stage(
+        self,
+        context: Context,
+        spec: StageSpec,
+        ref: ShardRef,
+        store: ObjectStore,
+        settings: Settings,
+        wanted: Demand,
+    ) -> StageResult:
+        from include.contracts.stage import StageRequest
+
+        ti = context["ti"]
+        result_key = self._key(context, ref, "result")
+        request_key = self._key(context, ref, "request")
+        request = StageRequest(
+            stage=spec.name,
+            store=ref.store,
+            tenant=ref.tenant,
+            plan=ref.plan,
+            units=wanted.todo,
+            run_id=context["run_id"],
+            result=result_key,
+            attempt=max(1, ti.try_number),
+            last_attempt=ti.try_number > ti.max_tries,
+            threads=settings.threads,
+        )
+        store.put(request_key, request.model_dump_json().encode())
+        runtime = self._choose_runtime(settings)
+        events = EventLog(self.log)
+        self._running = runtime
+        try:
+            code = runtime.run(f"{ref.store}#{request_key}", spec, events)
+        finally:
+            self._running = None
+        if code != 0:
+            said = events.error or runtime.last_words or "it said nothing"
+            raise error_for_exit(code, f"{spec.name} ({ref.label}) ended with {code}: {said}")
+        return self._finish(store, result_key, wanted.results)
+
+    def _choose_runtime(self, settings: Settings) -> Runtime:
+        if self.runtime != "local":
+            raise Usage(f"there is no runtime {self.runtime!r}; known: local")
+        return LocalRuntime(settings.worker_python, threads=settings.threads)
+
+    def _finish(self, store: ObjectStore, key: str, settled: tuple[UnitResult, ...]) -> StageResult:
+        """Read what the process wrote and add the units that it was not asked about."""
+        from include.contracts.stage import StageResult
+
+        if store.head(key) is None:
+            raise Bug(f"{self.stage} ended well but wrote no result to {key}")
+        result = StageResult.model_validate_json(store.get(key))
+        done = {unit.id for unit in result.units}
+        others = tuple(unit for unit in settled if unit.id not in done)
+        result = result.model_copy(update={"units": (*result.units, *others)})
+        store.put(key, result.model_dump_json().encode())
+        return result
+
+    def _key(self, context: Context, ref: ShardRef, what: str) -> str:
+        """Where this try's request or result lies: one place for each task, shard and try."""
+        ti = context["ti"]
+        index = "" if ti.map_index is None or ti.map_index < 0 else f"-{ti.map_index:04}"
+        prefix = result_prefix(ref.tenant, ti.dag_id, context["run_id"])
+        return f"{prefix}/{ti.task_id}{index}/{max(1, ti.try_number):03}.{what}.json"
+
+
+class EventLog:
+    """Turns a stage's events into lines of the task log; remembers the last error."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self._next = 0.0
+        self.error: str | None = None
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Take one event."""
+        kind, unit = event.get("event"), event.get("unit") or ""
+        message = event.get("message") or ""
+        if kind == "error":
+            self.error = message or self.error
+            self._log.error("%s %s", unit, message)
+        elif kind == "warning":
+            self._log.warning("%s %s", unit, message)
+        elif kind == "progress":
+            self._progress(event, unit, message)
+        else:
+            self._log.info("%s %s %s", kind, unit, message)
+
+    def _progress(self, event: Mapping[str, Any], unit: str, message: str) -> None:
+        done, total = event.get("done"), event.get("total")
+        now = time.monotonic()
+        if now < self._next and done != total:
+            return
+        self._next = now + PROGRESS_EVERY_S
+        self._log.info("%s %s/%s %s", unit, done, total, message)
+
+
+def _shard_ref(shard: Mapping[str, Any]) -> tuple[ShardRef, list[str] | None]:
+    """Split a task's input into the shard's reference and the units asked for, if any."""
+    from include.contracts.plan import ShardRef
+
+    names = set(ShardRef.model_fields)
+    ref = ShardRef.model_validate({k: v for k, v in shard.items() if k in names})
+    units = shard.get("units")
+    return ref, list(units) if units is not None else None
+
+
+def count_units(result: StageResult) -> dict[str, int]:
+    """Units made, hit, failed (or skipped because an earlier stage failed) and held."""
+    counts = {"made": 0, "hit": 0, "failed": 0, "skipped": 0, "held": 0}
+    for unit in result.units:
+        counts[unit.status] += 1
+    counts["failed"] += counts.pop("skipped")
+    return counts
+
+
+def _result_ref(result: StageResult, key: str) -> dict[str, Any]:
+    from include.contracts.stage import StageResultRef
+
+    ref = StageResultRef(stage=result.stage, result=key, **count_units(result))
+    return ref.model_dump(mode="json")
