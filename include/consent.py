@@ -294,7 +294,9 @@ def _check_media(record: ConsentRecord, face: str | None, audio: str | None) -> 
         )
     if audio is not None and audio != record.audio_sha256:
         names = (
-            "no recording" if record.audio_sha256 is None else f"recording {record.audio_sha256[:12]}"
+            "no recording"
+            if record.audio_sha256 is None
+            else f"recording {record.audio_sha256[:12]}"
         )
         raise _refusal(
             record,

@@ -20,7 +20,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 
 from include.errors import ProvenanceError, Transient, Usage
 from include.provenance.state import state_dir
@@ -123,8 +126,6 @@ def check_signature(leaf: x509.Certificate, tbs: bytes, signature: bytes) -> Non
     Raises:
         ProvenanceError: it is another key's, or the leaf's key is not P-256.
     """
-    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-
     public = leaf.public_key()
     der = encode_dss_signature(
         int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
@@ -162,7 +163,9 @@ def configured_identity() -> SigningIdentity | None:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise Usage(f"{KEY_ENV}={key_file} is not an elliptic-curve key; ES256 needs P-256")
     identity = KeyIdentity(chain, anchors, key)
-    check_signature(leaf_of(chain), b"is this the leaf's key?", identity.sign(b"is this the leaf's key?"))
+    check_signature(
+        leaf_of(chain), b"is this the leaf's key?", identity.sign(b"is this the leaf's key?")
+    )
     return identity
 
 

@@ -9,24 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-ACTIONS = frozenset(
-    "c2pa." + name
-    for name in (
-        "addedText adjustedColor changedSpeed converted created cropped deleted drawing dubbed "
-        "edited edited.metadata enhanced filtered mastered mixed opened orientation placed "
-        "published redacted remixed removed repackaged resized resized.proportional transcoded "
-        "translated trimmed unknown watermarked.bound watermarked.unbound"
-    ).split()
-)
+_ACTION_NAMES = """
+addedText adjustedColor changedSpeed converted created cropped deleted drawing dubbed edited
+edited.metadata enhanced filtered mastered mixed opened orientation placed published redacted
+remixed removed repackaged resized resized.proportional transcoded translated trimmed unknown
+watermarked.bound watermarked.unbound
+"""
+ACTIONS = frozenset("c2pa." + name for name in _ACTION_NAMES.split())
 
+_SOURCE_TYPE_NAMES = """
+digitalCapture computationalCapture negativeFilm positiveFilm print humanEdits
+compositeWithTrainedAlgorithmicMedia algorithmicallyEnhanced dataDrivenMedia digitalCreation
+virtualRecording compositeSynthetic trainedAlgorithmicMedia algorithmicMedia screenCapture
+compositeCapture composite
+"""
 SOURCE_TYPES = frozenset(
-    "http://cv.iptc.org/newscodes/digitalsourcetype/" + name
-    for name in (
-        "digitalCapture computationalCapture negativeFilm positiveFilm print humanEdits "
-        "compositeWithTrainedAlgorithmicMedia algorithmicallyEnhanced dataDrivenMedia "
-        "digitalCreation virtualRecording compositeSynthetic trainedAlgorithmicMedia "
-        "algorithmicMedia screenCapture compositeCapture composite"
-    ).split()
+    "http://cv.iptc.org/newscodes/digitalsourcetype/" + name for name in _SOURCE_TYPE_NAMES.split()
 )
 
 ASSERTIONS = frozenset(

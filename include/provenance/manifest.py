@@ -172,7 +172,7 @@ def build_manifest(provenance: Provenance, ingredients: Sequence[Ingredient]) ->
     }
 
 
-def _actions(provenance: Provenance, parent: str, labels: list[str]) -> list[dict[str, Any]]:
+def _actions(provenance: Provenance, parent: str, labels: Sequence[str]) -> list[dict[str, Any]]:
     actions: list[dict[str, Any]] = [_action("c2pa.opened", [parent])]
     components = [label for label in labels if label != parent]
     if components:

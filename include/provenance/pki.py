@@ -90,7 +90,7 @@ def _usable(pair: _Pair, now: datetime, issuer: _Pair | None) -> bool:
     signer = pair if issuer is None else issuer
     try:
         pair.cert.verify_directly_issued_by(signer.cert)
-    except Exception:  # noqa: BLE001 - whatever is wrong with it, a new one is made
+    except Exception:
         return False
     begun = pair.cert.not_valid_before_utc <= now
     return begun and now + RENEW_BEFORE < pair.cert.not_valid_after_utc
@@ -169,9 +169,11 @@ def _load(path: Path) -> _Pair:
         key = serialization.load_pem_private_key(data, password=None)
         cert = x509.load_pem_x509_certificate(data)
     except (OSError, ValueError) as error:
-        raise Usage(f"{path} cannot be read ({error}); remove {path.parent} to start anew") from error
+        raise Usage(
+            f"{path} cannot be read ({error}); remove {path.parent} to start anew"
+        ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise Usage(f"{path} holds no elliptic-curve key; remove {path.parent} to start anew")
+        raise Usage(f"{path} holds no elliptic-curve key; remove its folder to renew")
     return _Pair(key, cert)
 
 

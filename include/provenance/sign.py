@@ -119,7 +119,9 @@ def check_ingredient(item: Ingredient) -> str:
         ):
             state = str(reader.get_validation_state() or "Invalid")
     except OSError as error:
-        raise BadMedia(f"{item.title}: {error.strerror}; fetch it again", where=item.title) from error
+        raise BadMedia(
+            f"{item.title}: {error.strerror}; fetch it again", where=item.title
+        ) from error
     except c2pa.C2paError.ManifestNotFound:
         return "Unsigned"
     except c2pa.C2paError.NotSupported as error:

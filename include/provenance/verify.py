@@ -170,9 +170,7 @@ def _library_failures(report: dict[str, Any], state: str) -> list[str]:
     return failures
 
 
-def _ingredients(
-    report: dict[str, Any], manifest: dict[str, Any]
-) -> tuple[IngredientReport, ...]:
+def _ingredients(report: dict[str, Any], manifest: dict[str, Any]) -> tuple[IngredientReport, ...]:
     deltas: dict[str, list[str]] = {}
     for delta in report.get("validation_results", {}).get("ingredientDeltas", []):
         label = delta["ingredientAssertionURI"].rpartition("/")[2]
