@@ -13,6 +13,7 @@ UNDERSTUDY_THREADS         threads per stage process (1)
 UNDERSTUDY_SLOTS           stage processes at a time on this machine (number of cores)
 UNDERSTUDY_SHARD_SIZE      recipients per shard; 0 chooses by campaign size (0)
 UNDERSTUDY_REVOKED         file with one revoked consent record id per line (none)
+UNDERSTUDY_CORE_HOUR       price of one core for an hour, for cost figures (0.04)
 ========================== ==================================================================
 """
 
@@ -41,6 +42,8 @@ class Settings:
     slots: int = 2
     shard_size: int = 0
     revoked: Path | None = None
+    core_hour: float = 0.04
+    """Price of one core for an hour, in the brief's currency (US dollars without one)."""
 
     @classmethod
     def from_env(cls) -> Settings:
@@ -67,6 +70,7 @@ class Settings:
             slots=_count("UNDERSTUDY_SLOTS", os.cpu_count() or 1),
             shard_size=_count("UNDERSTUDY_SHARD_SIZE", 0, least=0),
             revoked=Path(revoked) if revoked else None,
+            core_hour=_price("UNDERSTUDY_CORE_HOUR", 0.04),
         )
 
     def with_store(self, uri: str) -> Settings:
@@ -91,4 +95,15 @@ def _count(name: str, default: int, *, least: int = 1) -> int:
         raise Usage(f"{name}={text!r} is not a whole number") from None
     if value < least:
         raise Usage(f"{name}={value} is too small; the least is {least}")
+    return value
+
+
+def _price(name: str, default: float) -> float:
+    text = os.environ.get(name)
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        raise Usage(f"{name}={text!r} is not a number") from None
+    if not 0 <= value < 1e6:
+        raise Usage(f"{name}={value} is not a price")
     return value

@@ -16,8 +16,8 @@ from include.stages.safety import (
     write_evidence,
 )
 from include.stages.segments import read_segments
-from models.safety.finding import Finding, combine
-from models.safety.flash import check_flash
+from models.safety.finding import Finding, combine, unavailable
+from models.safety.flash import check_badness
 from models.safety.nudity import NudityDetector, check_nudity
 from models.safety.policy import DEFAULT_POLICY
 from models.safety.script import check_script
@@ -45,8 +45,8 @@ def run(ctx: StageContext, artifact: str) -> Output:
     frames = [(i / fps, frame) for i, frame in read_frames(video, indices, ctx.threads)]
     with NudityDetector(ctx.settings.nudity_python) as detector:
         own = check_nudity(frames, detector)
-    own += check_flash(measure(video))
-    own += check_script(ctx.unit.script or "", ctx.unit.locale)
+    own += check_badness(measure(video))
+    own += _script(ctx)
     findings = [*_of_template(ctx), *own]
     policy = ctx.shard.brief.policy
     required = set(policy.required) - {"consent"}
@@ -64,6 +64,13 @@ def run(ctx: StageContext, artifact: str) -> Output:
             "findings": as_facts(findings),
         },
     )
+
+
+def _script(ctx: StageContext) -> list[Finding]:
+    if ctx.unit.script is None and "audio" in ctx.unit.sources:
+        why = "nobody wrote down what the recording says; put the words into the script column"
+        return [unavailable("script", why)]
+    return check_script(ctx.unit.script or "", ctx.unit.locale)
 
 
 def _of_template(ctx: StageContext) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from include.media.decode import VideoReader
 from include.media.flash import measure
 from include.stages.clips import template_fps
 from include.stages.context import Output, StageContext
@@ -12,7 +13,7 @@ from include.stages.safety import (
     sample_indices,
     write_evidence,
 )
-from models.safety.flash import check_flash
+from models.safety.flash import FlashCounter, check_badness
 from models.safety.nudity import NudityDetector, check_nudity
 
 
@@ -29,7 +30,13 @@ def run(ctx: StageContext, artifact: str) -> Output:
     frames = [(i / fps, frame) for i, frame in read_frames(video, indices, ctx.threads)]
     with NudityDetector(ctx.settings.nudity_python) as detector:
         findings = check_nudity(frames, detector)
-    findings += check_flash(measure(video))
+    findings += check_badness(measure(video))
+    with VideoReader(video, threads=ctx.threads) as reader:
+        counter = FlashCounter()
+        for index, frame in enumerate(reader.frames()):
+            counter.add(index / fps, frame)
+            ctx.progress(index + 1, reader.facts.frames)
+    findings += counter.findings()
     return Output(
         write_evidence(ctx.scratch, frames, findings),
         {"findings": as_facts(findings), "checks": as_checks(findings)},

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from include.errors import BadInput
-from include.media.normalise import normalise_template
+from include.media.normalise import NormalisedTemplate, normalise_template
 from include.stages.context import Output, StageContext
 
 
@@ -22,8 +23,10 @@ def run(ctx: StageContext, artifact: str) -> Output:
     """
     source = ctx.source("video", of_template=True)
     name = ctx.shard.template.sources["video"].origin
+    folder = ctx.scratch / "out"
+    folder.mkdir()
     try:
-        made = normalise_template(source, ctx.scratch / "out")
+        made = normalise_template(source, folder)
     except BadInput as error:
         message = error.message.replace(str(source), name)
         raise type(error)(f"template {name}: {message}", code=error.code) from error
@@ -33,5 +36,28 @@ def run(ctx: StageContext, artifact: str) -> Output:
     }
     if made.audio is not None:
         files["audio"] = (made.audio, "audio/wav")
-    ctx.progress(made.frames, made.frames)
-    return Output(files, made.as_facts())
+    ctx.progress(made.clip.frames, made.clip.frames)
+    return Output(files, _facts(made))
+
+
+def _facts(made: NormalisedTemplate) -> dict[str, Any]:
+    source, clip = made.facts, made.clip
+    return {
+        "width": clip.width,
+        "height": clip.height,
+        "fps": [clip.fps.numerator, clip.fps.denominator],
+        "frames": clip.frames,
+        "shots": list(made.shots),
+        "has_audio": made.audio is not None,
+        "changes": list(made.changes),
+        "source": {
+            "container": source.container,
+            "codec": source.codec,
+            "size": [source.width, source.height],
+            "rotation": source.rotation,
+            "fps": round(float(source.fps), 3),
+            "vfr": source.vfr,
+            "pix_fmt": source.pix_fmt,
+            "duration": round(source.duration_s, 3),
+        },
+    }

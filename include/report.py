@@ -1,0 +1,304 @@
+"""What became of a campaign: results.csv, report.html and the export to a folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from include.contracts.plan import CampaignPlan, ShardPlan, UnitPlan
+from include.contracts.stage import StageResult, StageResultRef, UnitResult
+from include.errors import StoreUnavailable
+from include.planning import safe_cell
+from include.report_page import render_page
+from include.settings import Settings
+from include.stages.specs import STAGES
+from include.store import ObjectStore, open_store
+from include.store.cache import ArtifactCache
+
+COLUMNS = ("line", "recipient", "status", "stage", "code", "message", "verdict", "video", "sha256")
+
+
+@dataclass
+class RowOutcome:
+    """What became of one row of the table."""
+
+    line: int
+    recipient: str
+    status: str
+    """``delivered``, ``waiting`` (for a person), ``failed`` or ``rejected`` (not planned)."""
+    stage: str = ""
+    code: str = ""
+    message: str = ""
+    verdict: str = ""
+    video: str = ""
+    """Object key of the published video."""
+    sha256: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    """Published object keys by file name."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Of the composed video."""
+
+
+@dataclass
+class StageTotals:
+    """One stage, all shards of a run together."""
+
+    made: int = 0
+    hit: int = 0
+    failed: int = 0
+    held: int = 0
+    processes: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+@dataclass
+class Outcome:
+    """What became of a campaign."""
+
+    plan: CampaignPlan
+    run_id: str
+    rows: list[RowOutcome]
+    stages: dict[str, StageTotals]
+    core_hour: float
+    currency: str = "USD"
+
+    @property
+    def delivered(self) -> list[RowOutcome]:
+        """Rows whose video is published."""
+        return [row for row in self.rows if row.status == "delivered"]
+
+    @property
+    def success_ratio(self) -> float:
+        """Delivered rows over all rows of the table, those rejected in planning included."""
+        return len(self.delivered) / len(self.rows) if self.rows else 0.0
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor seconds of all stage processes of this run."""
+        return sum(stage.cpu_seconds for stage in self.stages.values())
+
+    @property
+    def cost(self) -> float:
+        """Processor time at the configured price."""
+        return self.cpu_seconds / 3600 * self.core_hour
+
+    def totals(self) -> dict[str, Any]:
+        """Small figures, fit for an XCom."""
+        missing = [
+            {"recipient": row.recipient, "line": row.line, "status": row.status, "code": row.code}
+            for row in self.rows
+            if row.status != "delivered"
+        ]
+        return {
+            "campaign": self.plan.campaign,
+            "rows": len(self.rows),
+            "delivered": len(self.delivered),
+            "waiting": sum(row.status == "waiting" for row in self.rows),
+            "success_ratio": round(self.success_ratio, 4),
+            "missing": missing[:50],
+            "cpu_seconds": round(self.cpu_seconds, 1),
+            "cost": round(self.cost, 4),
+            "currency": self.currency,
+            "stage_processes": sum(stage.processes for stage in self.stages.values()),
+        }
+
+
+def report_prefix(plan: CampaignPlan, run_id: str) -> str:
+    """Object prefix of a run's report."""
+    safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in run_id)
+    return f"{plan.tenant}/report/{plan.campaign}/{safe}"
+
+
+def write_report(
+    plan: CampaignPlan,
+    run_id: str,
+    result_refs: Iterable[StageResultRef | dict[str, Any]],
+    settings: Settings,
+) -> dict[str, Any]:
+    """Write a run's report into the store.
+
+    Args:
+        plan: the campaign's plan.
+        run_id: the run's name.
+        result_refs: results of the stages that ran, those of failed tasks included.
+        settings: says which store.
+
+    Returns:
+        Totals, and ``files``: object keys of results.csv, rejects.csv and report.html.
+    """
+    store = open_store(settings.store)
+    outcome = gather(plan, run_id, result_refs, settings)
+    prefix = report_prefix(plan, run_id)
+    files = {name: f"{prefix}/{name}" for name in ("results.csv", "rejects.csv", "report.html")}
+    store.put(files["results.csv"], results_csv(outcome.rows))
+    store.copy(plan.rejects_csv, files["rejects.csv"])
+    store.put(files["report.html"], render_page(outcome, store).encode())
+    return {**outcome.totals(), "files": files}
+
+
+def gather(
+    plan: CampaignPlan,
+    run_id: str,
+    result_refs: Iterable[StageResultRef | dict[str, Any]],
+    settings: Settings,
+) -> Outcome:
+    """Find out what became of every row, from manifests first and from results for the reasons."""
+    store = open_store(settings.store)
+    cache = ArtifactCache(store, plan.tenant)
+    results = [
+        StageResult.model_validate_json(store.get(StageResultRef.model_validate(ref).result))
+        for ref in result_refs
+    ]
+    failures = _failures(results)
+    rows = [
+        RowOutcome(reject.line, reject.recipient, "rejected", "plan", reject.code, reject.message)
+        for reject in plan.rejects
+        if reject.line > 1
+    ]
+    currency = "USD"
+    for ref in plan.shards:
+        shard = ShardPlan.model_validate_json(store.get(ref.plan))
+        currency = shard.brief.budget.currency if shard.brief.budget else "USD"
+        rows += [_row(cache, unit, failures) for unit in shard.rows]
+    rows.sort(key=lambda row: row.line)
+    return Outcome(plan, run_id, rows, _stage_totals(results), settings.core_hour, currency)
+
+
+_Failure = tuple[str, UnitResult]
+
+
+def _failures(results: list[StageResult]) -> dict[str, _Failure]:
+    """Per unit the failure that matters: the earliest stage's own, not what it took along."""
+    order = {name: number for number, name in enumerate(STAGES)}
+    weight = {"failed": 0, "held": 1, "skipped": 2}
+    worst: dict[str, _Failure] = {}
+    ranked = sorted(results, key=lambda result: order[result.stage])
+    for result in ranked:
+        for unit in result.units:
+            if unit.status not in weight:
+                continue
+            held = worst.get(unit.id)
+            if held is None or weight[unit.status] < weight[held[1].status]:
+                worst[unit.id] = (result.stage, unit)
+    return worst
+
+
+def _row(cache: ArtifactCache, unit: UnitPlan, failures: dict[str, _Failure]) -> RowOutcome:
+    published = cache.lookup("publish", unit.key("publish"))
+    classify = cache.lookup("classify", unit.key("classify"))
+    verdict = classify.facts["verdict"] if classify else ""
+    if published is not None:
+        signed = cache.lookup("sign", unit.key("sign"))
+        composed = cache.lookup("compose", unit.key("compose"))
+        files = dict(published.facts["published"])
+        return RowOutcome(
+            unit.line,
+            unit.id,
+            "delivered",
+            verdict=signed.facts["verdict"] if signed else verdict,
+            video=files["video.mp4"],
+            sha256=signed.outputs["video"].sha256 if signed else "",
+            files=files,
+            facts=dict(composed.facts) if composed else {},
+        )
+    stage, failed = failures.get(unit.id) or failures.get("template") or ("", None)
+    if failed is None:
+        return RowOutcome(
+            unit.line, unit.id, "failed", code="not_run", message="no stage got to this row"
+        )
+    status = "waiting" if failed.status == "held" else "failed"
+    return RowOutcome(
+        unit.line,
+        unit.id,
+        status,
+        stage,
+        failed.code or "",
+        failed.message or "",
+        verdict,
+    )
+
+
+def _stage_totals(results: list[StageResult]) -> dict[str, StageTotals]:
+    totals = {name: StageTotals() for name in STAGES}
+    for result in results:
+        total = totals[result.stage]
+        for unit in result.units:
+            field_name = "failed" if unit.status == "skipped" else unit.status
+            setattr(total, field_name, getattr(total, field_name) + 1)
+        total.processes += result.started_process
+        total.seconds += result.seconds
+        total.cpu_seconds += result.cpu_seconds
+    return totals
+
+
+def results_csv(rows: Iterable[RowOutcome]) -> bytes:
+    """``results.csv``: one line per row of the table; UTF-8 with a byte-order mark for Excel."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow([safe_cell(str(getattr(row, column))) for column in COLUMNS])
+    return text.getvalue().encode("utf-8-sig")
+
+
+def export(plan: CampaignPlan, run_id: str, out_dir: Path, settings: Settings) -> list[Path]:
+    """Copy what was delivered, and the report, into a folder.
+
+    Each recipient's folder appears whole or not at all.
+
+    Args:
+        plan: the campaign's plan.
+        run_id: the run whose report is taken.
+        out_dir: made if need be; folders of earlier runs are replaced recipient by recipient.
+        settings: says which store.
+
+    Returns:
+        Paths of the videos.
+
+    Raises:
+        StoreUnavailable: the folder cannot be written (``out.unwritable``, ``disk.full``).
+    """
+    store = open_store(settings.store)
+    outcome = gather(plan, run_id, [], settings)
+    videos = []
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        for row in outcome.delivered:
+            _export_row(store, row, out_dir)
+            videos.append(out_dir / row.recipient / "video.mp4")
+        prefix = report_prefix(plan, run_id)
+        for name in ("results.csv", "rejects.csv", "report.html"):
+            if store.head(f"{prefix}/{name}"):
+                part = out_dir / f".{name}.part"
+                store.get_file(f"{prefix}/{name}", part)
+                os.replace(part, out_dir / name)
+    except OSError as error:
+        code = "disk.full" if error.errno == 28 else "out.unwritable"
+        raise StoreUnavailable(
+            f"cannot write to {out_dir}: {error.strerror}; free space or choose another folder, "
+            "then run again (nothing is rendered twice)",
+            code=code,
+        ) from error
+    return videos
+
+
+def _export_row(store: ObjectStore, row: RowOutcome, out_dir: Path) -> None:
+    part = out_dir / f".{row.recipient}.{uuid.uuid4().hex[:8]}.part"
+    part.mkdir()
+    try:
+        for name, key in row.files.items():
+            store.get_file(key, part / name)
+        target = out_dir / row.recipient
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(part, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
