@@ -14,7 +14,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Any
 
-from include.settings import PROJECT
+from include.settings import PROJECT, Settings
 from include.stages.specs import StageSpec
 from operators.runtimes.base import OnEvent, Runtime
 
@@ -56,6 +56,7 @@ def stage_environment(threads: int) -> dict[str, str]:
         for name, value in os.environ.items()
         if (name in _PASSED_ON or name.startswith(_PREFIXES)) and name not in _WITHHELD
     }
+    env.setdefault("UNDERSTUDY_STATE", str(Settings.from_env().state))
     count = str(threads)
     return {
         **env,
