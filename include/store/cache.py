@@ -117,7 +117,7 @@ class ArtifactCache:
         Args:
             material: what the artifact was made from; its digest is the key.
             files: output name -> (file, media type); the file's name is kept for fetching.
-            facts: small JSON results for later stages and reports.
+            facts: small results for later stages and reports, of plain JSON types.
             seconds: wall time that making it took.
             cpu_seconds: processor time that making it took.
             peak_mib: peak resident memory while making it, in MiB.
@@ -128,7 +128,7 @@ class ArtifactCache:
         Raises:
             CorruptArtifact: a file changed while it was being published.
             StoreUnavailable: as the store says; nothing exists then.
-            ValueError: facts hold what JSON cannot (NaN, for one).
+            ValueError, TypeError: facts hold what JSON cannot (NaN, an array).
         """
         key = material.key()
         where = self.manifest_key(material.stage, key)
@@ -137,7 +137,7 @@ class ArtifactCache:
             key=key,
             material=material,
             outputs={name: self._upload(path, media) for name, (path, media) in files.items()},
-            facts=dict(facts),
+            facts=json.loads(canonical_json(dict(facts))),  # as every reader will see them
             made_at=datetime.now(UTC),
             made_by=f"{socket.gethostname()}:{os.getpid()}",
             seconds=seconds,

@@ -11,6 +11,7 @@ import uuid
 from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -36,7 +37,11 @@ MULTIPART_BYTES = 16 << 20
 PART_CONCURRENCY = 2
 """Parts in flight at a time; memory is about this many parts."""
 
-_CONFLICT_TRIES = 6
+PAGE_SIZE = 1000
+"""Objects per listing request; S3 gives no more."""
+
+_CLIENT_LOCK = threading.Lock()
+_CONFLICT_TRIES = 5
 _PRESIGN_MAX_S = 7 * 24 * 3600
 
 
@@ -72,10 +77,7 @@ class S3Store(ObjectStore):
         self.endpoint: str | None = query["endpoint"][0] if query else None
         if self.prefix:
             check_key(self.prefix)
-        self._client: Any = None
-        self._client_pid = 0
         self._bucket_seen = False
-        self._lock = threading.Lock()
 
     @property
     def uri(self) -> str:
@@ -142,7 +144,6 @@ class S3Store(ObjectStore):
             with self._errors(key):
                 reply = self.client.head_object(**self._at(key))
         except ObjectMissing:
-            self._require_bucket()  # a HEAD cannot tell a missing bucket from a missing key
             return None
         return ObjectInfo(
             key, reply["ContentLength"], reply["ETag"].strip('"'), reply["LastModified"]
@@ -153,7 +154,9 @@ class S3Store(ObjectStore):
         base = f"{self.prefix}/" if self.prefix else ""
         with self._errors(prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=base + check_prefix(prefix)
+                Bucket=self.bucket,
+                Prefix=base + check_prefix(prefix),
+                PaginationConfig={"PageSize": PAGE_SIZE},
             )
             for page in pages:
                 for item in page.get("Contents", ()):
@@ -212,24 +215,26 @@ class S3Store(ObjectStore):
 
     @property
     def client(self) -> Any:
-        """The boto3 client of this process (thread-safe), made on first use."""
-        with self._lock:
-            if self._client_pid != os.getpid():
-                with s3_errors(self.uri, self.bucket, ""):
-                    self._client = _make_client(self.endpoint)
-                self._client_pid = os.getpid()
-            return self._client
+        """The boto3 client, made on first use and shared by the stores of this process."""
+        aws = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+        with _CLIENT_LOCK, s3_errors(self.uri, self.bucket, ""):
+            return _make_client(self.endpoint, os.getpid(), aws)
 
     def _at(self, key: str) -> dict[str, str]:
         full = f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
         return {"Bucket": self.bucket, "Key": check_key(full)}
 
-    def _errors(
-        self, key: str, passing: frozenset[str] = frozenset()
-    ) -> contextlib.AbstractContextManager[None]:
-        return s3_errors(self.uri, self.bucket, key, passing)
+    @contextlib.contextmanager
+    def _errors(self, key: str, passing: frozenset[str] = frozenset()) -> Iterator[None]:
+        try:
+            with s3_errors(self.uri, self.bucket, key, passing):
+                yield
+        except ObjectMissing:
+            self._require_bucket()
+            raise
 
     def _require_bucket(self) -> None:
+        """Tell a missing bucket from a missing key, which the reply to a HEAD does not."""
         if self._bucket_seen:
             return
         try:
@@ -241,17 +246,26 @@ class S3Store(ObjectStore):
         self._bucket_seen = True
 
 
-def _make_client(endpoint: str | None) -> Any:
+@lru_cache(maxsize=8)
+def _make_client(endpoint: str | None, pid: int, environment: tuple[tuple[str, str], ...]) -> Any:
+    """Make a thread-safe client, once per process and setting (it takes a fifth of a second).
+
+    Args:
+        endpoint: the server, or None for boto3's own choice.
+        pid: this process; a client must not be used on both sides of a fork.
+        environment: the AWS variables that are in force.
+    """
     import boto3
     from botocore.config import Config
 
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    settings = dict(environment)
+    region = settings.get("AWS_REGION") or settings.get("AWS_DEFAULT_REGION")
     config = Config(
         signature_version="s3v4",
         s3={"addressing_style": "path"},  # servers on an address have no bucket host names
         retries={
             "mode": "standard",
-            "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", "5")),
+            "total_max_attempts": int(settings.get("AWS_MAX_ATTEMPTS", "5")),
         },
         connect_timeout=5,
         read_timeout=60,

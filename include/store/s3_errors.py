@@ -64,6 +64,7 @@ def s3_errors(
     """
     from boto3.exceptions import Boto3Error, S3UploadFailedError
     from botocore.exceptions import BotoCoreError, ClientError
+    from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
 
     try:
         yield
@@ -78,7 +79,7 @@ def s3_errors(
         cause = error.__context__
         code = error_code(cause) if isinstance(cause, ClientError) else type(error).__name__
         raise unavailable(code, uri, bucket, error) from error
-    except (BotoCoreError, Boto3Error) as error:
+    except (BotoCoreError, Boto3Error, RetriesExceededError, S3DownloadFailedError) as error:
         raise unavailable(type(error).__name__, uri, bucket, error) from error
 
 
