@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 
 from include import VERSION
@@ -53,7 +54,7 @@ def run(ctx: StageContext, artifact: str) -> Output | Hold:
     )
     return Output(
         {"video": (signed, "video/mp4")},
-        {"verdict": released[0], "signature": facts.as_facts()},
+        {"verdict": released[0], "signature": asdict(facts)},
     )
 
 

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from include.consent import dump_consent, issue_consent
+from include.contracts.plan import ShardPlan
+from include.errors import BadBrief, ConsentError, UnderstudyError
+from include.planning import plan_campaign, shard_size
+from include.settings import Settings
+from include.store import open_store
+
+BRIEF = """
+campaign: spring
+tenant: acme
+template: {video: ad.mp4, consent: presenter.json}
+recipients: recipients.csv
+"""
+HEAD = "id,face,audio,script,consent,locale,voice,name\n"
+
+
+def sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Campaign:
+    """A campaign folder whose media are any bytes: planning does not look inside them."""
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        self.root, self.settings = root, settings
+        self.brief = root / "brief.yaml"
+        self.brief.write_text(BRIEF)
+        (root / "ad.mp4").write_bytes(b"video")
+        self.consent("presenter.json", root / "ad.mp4", {"template"})
+        self.rows: list[str] = []
+
+    def consent(self, name: str, face: Path, scope: set[str], **more: object) -> None:
+        record = issue_consent(
+            tenant="acme",
+            subject=name,
+            scope=scope,
+            face_sha256=sha(face),
+            keys=self.settings.state / "consent",
+            **more,
+        )
+        (self.root / name).write_bytes(dump_consent(record))
+
+    def add(self, ident: str, script: str = "Hello {name}", name: str = "Anna", **more: object):
+        photo = self.root / f"{ident}.jpg"
+        photo.write_bytes(ident.encode())
+        self.consent(f"{ident}.json", photo, {"face_swap", "lip_sync"}, **more)
+        self.rows.append(f"{ident},{ident}.jpg,,{script},{ident}.json,en,,{name}\n")
+        self.write()
+
+    def write(self) -> None:
+        (self.root / "recipients.csv").write_text(HEAD + "".join(self.rows))
+
+    def plan(self, **more: object):
+        return plan_campaign(str(self.brief), self.settings, **more)
+
+    def shard(self, plan, index: int = 0) -> ShardPlan:
+        data = open_store(plan.store).get(plan.shards[index].plan)
+        return ShardPlan.model_validate_json(data)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        store=str(tmp_path / "store"),
+        state=tmp_path / "state",
+        roots=(tmp_path / "in",),
+        worker_python=Path("python"),
+        nudity_python=Path("python"),
+    )
+
+
+@pytest.fixture
+def campaign(tmp_path: Path, settings: Settings) -> Campaign:
+    (tmp_path / "in").mkdir()
+    return Campaign(tmp_path / "in", settings)
+
+
+def test_good_rows_become_shards_and_media_are_in_the_store(campaign: Campaign) -> None:
+    campaign.add("anna")
+    campaign.add("ben")
+    plan = campaign.plan()
+    assert (plan.accepted, plan.rejects) == (2, ())
+    assert sum(shard.rows for shard in plan.shards) == 2
+    row = campaign.shard(plan).rows[0]
+    assert row.script == "Hello Anna"
+    digest = row.sources["face"].blob.sha256
+    assert open_store(plan.store).get(f"acme/blob/{digest[:2]}/{digest}") == b"anna"
+
+
+def test_the_same_brief_gives_the_same_keys_and_plan(campaign: Campaign) -> None:
+    campaign.add("anna")
+    first, second = campaign.plan(), campaign.plan()
+    assert first.plan_id == second.plan_id
+    assert campaign.shard(first) == campaign.shard(second)
+
+
+def keys(campaign: Campaign) -> dict[str, str]:
+    row = campaign.shard(campaign.plan()).rows[0]
+    template = campaign.shard(campaign.plan()).template
+    return {name: unit.key(name) for unit in (template, row) for name in unit.materials}
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_another_script_changes_the_voice_and_what_hears_it(campaign: Campaign) -> None:
+    campaign.add("anna", script="Hello {name}")
+    before = keys(campaign)
+    campaign.rows.clear()
+    campaign.add("anna", script="Good morning {name}")
+    assert changed(before, keys(campaign)) == {
+        "ingest_recipients/voice", "lip_sync", "compose", "classify", "sign", "publish",
+    }  # fmt: skip
+
+
+def test_another_photo_leaves_voice_and_template_alone(campaign: Campaign) -> None:
+    campaign.add("anna")
+    before = keys(campaign)
+    (campaign.root / "anna.jpg").write_bytes(b"another")
+    campaign.consent("anna.json", campaign.root / "anna.jpg", {"face_swap", "lip_sync"})
+    assert changed(before, keys(campaign)) == {
+        "ingest_recipients/face", "face_swap", "lip_sync", "upscale", "compose", "classify",
+        "sign", "publish",
+    }  # fmt: skip
+
+
+def test_another_upscaler_leaves_the_swap_and_the_mouth_alone(campaign: Campaign) -> None:
+    campaign.add("anna")
+    before = keys(campaign)
+    campaign.brief.write_text(BRIEF + "tier: preview\n")
+    assert changed(before, keys(campaign)) == {
+        "upscale_plate", "upscale", "compose", "classify", "sign", "publish",
+    }  # fmt: skip
+
+
+def test_renewed_consent_changes_no_key(campaign: Campaign) -> None:
+    campaign.add("anna")
+    before = keys(campaign)
+    campaign.consent("anna.json", campaign.root / "anna.jpg", {"face_swap", "lip_sync"})
+    assert changed(before, keys(campaign)) == set()
+
+
+def reject_code(campaign: Campaign) -> str:
+    """The code of the broken row; a good one beside it goes on."""
+    campaign.add("zoe")
+    plan = campaign.plan()
+    assert plan.accepted == 1
+    found = [reject for reject in plan.rejects if reject.line > 1]
+    assert len(found) == 1
+    assert "recipients.csv line 2" in found[0].message
+    table = open_store(plan.store).get(plan.rejects_csv).decode("utf-8-sig")
+    assert found[0].code in table
+    return found[0].code
+
+
+def _missing_photo(c: Campaign) -> None:
+    (c.root / "anna.jpg").unlink()
+
+
+def _traversal(c: Campaign) -> None:
+    c.rows[0] = c.rows[0].replace("anna.jpg", "../../etc/passwd")
+
+
+def _absolute(c: Campaign) -> None:
+    c.rows[0] = c.rows[0].replace("anna.jpg", "/etc/passwd")
+
+
+def _link_out(c: Campaign) -> None:
+    (c.root / "anna.jpg").unlink()
+    (c.root / "anna.jpg").symlink_to("/etc/passwd")
+
+
+def _folder(c: Campaign) -> None:
+    (c.root / "anna.jpg").unlink()
+    (c.root / "anna.jpg").mkdir()
+
+
+def _no_consent_file(c: Campaign) -> None:
+    (c.root / "anna.json").unlink()
+
+
+def _garbled_consent(c: Campaign) -> None:
+    (c.root / "anna.json").write_text("{}")
+
+
+def _swapped_photo(c: Campaign) -> None:
+    (c.root / "anna.jpg").write_bytes(b"somebody else")
+
+
+def _expired(c: Campaign) -> None:
+    now = datetime.now(UTC)
+    times = {"not_before": now - timedelta(days=9), "expires": now - timedelta(days=1)}
+    c.consent("anna.json", c.root / "anna.jpg", {"face_swap", "lip_sync"}, **times)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "code"),
+    [
+        (_missing_photo, "photo.missing"),
+        (_traversal, "path.traversal"),
+        (_absolute, "path.outside"),
+        (_link_out, "path.outside"),
+        (_folder, "file.unreadable"),
+        (_no_consent_file, "consent.missing"),
+        (_garbled_consent, "consent.unreadable"),
+        (_swapped_photo, "consent.face"),
+        (_expired, "consent.expired"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_bad_row_is_rejected_by_itself(
+    campaign: Campaign, breaks: Callable[[Campaign], None], code: str
+) -> None:
+    campaign.add("anna")
+    breaks(campaign)
+    campaign.write()
+    assert reject_code(campaign) == code
+
+
+def test_a_campaign_of_bad_rows_only_says_why(campaign: Campaign) -> None:
+    campaign.add("anna")
+    _missing_photo(campaign)
+    with pytest.raises(BadBrief, match=r"anna\.jpg") as caught:
+        campaign.plan()
+    assert caught.value.code == "table.no_usable_row"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("campaign: [", "brief.yaml", "not YAML"),
+        ("- a\n- b\n", "brief.yaml", "mapping"),
+        (BRIEF.replace("tenant: acme", "tenant: a/b"), "brief.field", "tenant"),
+        (BRIEF + "colour: red\n", "brief.field", "colour"),
+        (BRIEF + "policy: {required: [moon]}\n", "brief.field", "moon"),
+        (BRIEF + "voice: {longer: slow_video}\n", "brief.field", "slow_video"),
+        (BRIEF.replace("ad.mp4", "nowhere.mp4"), "file.missing", r"nowhere\.mp4"),
+        (BRIEF.replace("recipients.csv", "no.csv"), "file.missing", r"no\.csv"),
+        (BRIEF.replace(", consent: presenter.json", ""), "consent.missing", "presenter"),
+    ],
+    ids=["yaml", "list", "tenant", "unknown", "check", "unsupported", "video", "table", "consent"],
+)
+def test_a_wrong_brief_is_refused_with_the_field(
+    campaign: Campaign, text: str, code: str, said: str
+) -> None:
+    campaign.add("anna")
+    campaign.brief.write_text(text)
+    with pytest.raises(UnderstudyError, match=said) as caught:
+        campaign.plan()
+    assert caught.value.code == code
+
+
+def test_a_brief_outside_the_roots_is_refused(campaign: Campaign, tmp_path: Path) -> None:
+    campaign.add("anna")
+    other = tmp_path / "elsewhere"
+    shutil.copytree(campaign.root, other)
+    with pytest.raises(BadBrief, match="UNDERSTUDY_ROOTS") as caught:
+        plan_campaign(str(other / "brief.yaml"), campaign.settings)
+    assert caught.value.code == "path.outside"
+
+
+def test_the_presenters_consent_must_be_for_this_very_video(campaign: Campaign) -> None:
+    campaign.add("anna")
+    (campaign.root / "ad.mp4").write_bytes(b"another video")
+    with pytest.raises(ConsentError) as caught:
+        campaign.plan()
+    assert caught.value.code == "consent.face"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_that_cannot_be_written_is_named(campaign: Campaign, tmp_path: Path) -> None:
+    campaign.add("anna")
+    (tmp_path / "store").mkdir(mode=0o500)
+    with pytest.raises(UnderstudyError, match="store") as caught:
+        campaign.plan()
+    assert caught.value.code == "store.unreachable"
+
+
+def test_a_store_path_that_is_a_file_is_named(campaign: Campaign, tmp_path: Path) -> None:
+    campaign.add("anna")
+    (tmp_path / "store").write_text("not a folder")
+    with pytest.raises(UnderstudyError, match="store") as caught:
+        campaign.plan()
+    assert caught.value.code == "store.unreachable"
+
+
+def test_shards_keep_all_slots_busy_and_stay_below_airflows_limit(settings: Settings) -> None:
+    assert shard_size(3, settings) == 2
+    assert shard_size(1, settings) == 1
+    assert shard_size(100, settings) == 16
+    assert -(-50_000 // shard_size(50_000, settings)) <= 1000
+
+
+def test_only_chosen_recipients_are_planned(campaign: Campaign) -> None:
+    campaign.add("anna")
+    campaign.add("ben")
+    plan = campaign.plan(overrides={"only": ["ben"]})
+    assert [row.id for row in campaign.shard(plan).rows] == ["ben"]

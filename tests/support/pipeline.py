@@ -1,0 +1,131 @@
+"""Runs the stages of a campaign one after the other, each in a real process, without Airflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from include.contracts.plan import TEMPLATE_UNIT, CampaignPlan, ShardPlan, ShardRef
+from include.contracts.stage import StageRequest, StageResult, StageResultRef
+from include.demand import demand
+from include.settings import PROJECT, Settings
+from include.stages.specs import STAGES, StageSpec
+from include.store import open_store
+from include.store.cache import ArtifactCache
+
+
+@dataclass
+class Run:
+    """What the stages of one run said."""
+
+    results: dict[tuple[str, str], StageResult] = field(default_factory=dict)
+    refs: list[StageResultRef] = field(default_factory=list)
+    processes: list[str] = field(default_factory=list)
+    """Names of the stages that a process was started for."""
+    exit_codes: dict[tuple[str, str], int] = field(default_factory=dict)
+    said: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def unit(self, stage: str, unit: str) -> object:
+        """A unit's result in a stage."""
+        for (name, _), result in self.results.items():
+            for found in result.units:
+                if name == stage and found.id == unit:
+                    return found
+        raise KeyError((stage, unit))
+
+
+def worker_python() -> str:
+    """The stage worker's interpreter."""
+    here = PROJECT / ".venv/worker/bin/python"
+    return str(here if here.exists() else sys.executable)
+
+
+def stage_env() -> dict[str, str]:
+    """What a stage process is given: this process's environment and the project on its path."""
+    return {**os.environ, "PYTHONPATH": str(PROJECT)}
+
+
+def run_campaign(
+    plan: CampaignPlan, settings: Settings, *, run_id: str = "test", until: str | None = None
+) -> Run:
+    """Run every stage of a plan, in the order of the flow."""
+    run = Run()
+    for spec in STAGES.values():
+        shards = [plan.template] if spec.scope == "template" else list(plan.shards)
+        for ref in shards:
+            run_stage(spec, ref, settings, run, run_id)
+        if spec.name == until:
+            break
+    return run
+
+
+def run_stage(spec: StageSpec, ref: ShardRef, settings: Settings, run: Run, run_id: str) -> None:
+    """Run one stage for one shard, if there is anything to do."""
+    store = open_store(settings.store)
+    shard = ShardPlan.model_validate_json(store.get(ref.plan))
+    wanted = demand(ArtifactCache(store, ref.tenant), shard, spec)
+    where = f"{ref.tenant}/result/{run_id}/{spec.name}/{Path(ref.plan).stem}.json"
+    if wanted.todo:
+        request = StageRequest(
+            stage=spec.name,
+            store=settings.store,
+            tenant=ref.tenant,
+            plan=ref.plan,
+            units=wanted.todo,
+            run_id=run_id,
+            result=where,
+        )
+        store.put(f"{where}.request", request.model_dump_json().encode())
+        command = [worker_python(), "-m", "include.stages", spec.name]
+        done = subprocess.run(
+            [*command, "--request", f"{settings.store}#{where}.request"],
+            capture_output=True,
+            text=True,
+            env=stage_env(),
+            check=False,
+        )
+        run.processes.append(spec.name)
+        run.exit_codes[spec.name, ref.plan] = done.returncode
+        run.said[spec.name, ref.plan] = done.stdout + done.stderr
+        if store.head(where) is None:
+            raise AssertionError(f"{spec.name} wrote no result:\n{done.stdout}\n{done.stderr}")
+        result = StageResult.model_validate_json(store.get(where))
+        result = result.model_copy(update={"units": (*result.units, *wanted.results)})
+    else:
+        result = StageResult(
+            stage=spec.name,
+            plan=ref.plan,
+            run_id=run_id,
+            units=wanted.results,
+            started_process=False,
+        )
+    store.put(where, result.model_dump_json().encode())
+    run.results[spec.name, ref.plan] = result
+    run.refs.append(_ref(result, where))
+
+
+def _ref(result: StageResult, where: str) -> StageResultRef:
+    count = {status: 0 for status in ("made", "hit", "failed", "skipped", "held")}
+    for unit in result.units:
+        count[unit.status] += 1
+    failed = count["failed"] + count["skipped"]
+    return StageResultRef(
+        stage=result.stage,
+        result=where,
+        made=count["made"],
+        hit=count["hit"],
+        failed=failed,
+        held=count["held"],
+    )
+
+
+def events(said: str) -> list[dict[str, object]]:
+    """The JSON events in a stage's output."""
+    return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+
+__all__ = ["TEMPLATE_UNIT", "Run", "events", "run_campaign", "run_stage", "worker_python"]
