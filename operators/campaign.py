@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import BadBrief, Refused
 from operators.config import task_settings
-from operators.references import result_prefix
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.contracts.plan import CampaignPlan
-    from include.contracts.stage import StageResultRef
-    from include.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +119,7 @@ def collect_reviews(
     """
     from include.contracts.plan import ShardRef
     from include.review import collect_reviews as collect
+    from include.runs import run_prefix
     from include.store import open_store
 
     if campaign_ref is None or params.get("review") == "hold":
@@ -132,7 +130,7 @@ def collect_reviews(
     if len(items) > MAX_REVIEWS:
         log.warning("%d rows need a person; the first %d are asked now", len(items), MAX_REVIEWS)
     store = open_store(plan.store)
-    prefix = result_prefix(plan.tenant, context["ti"].dag_id, context["run_id"])
+    prefix = run_prefix(plan.tenant, context["ti"].dag_id, context["run_id"])
     refs = []
     for item in items[:MAX_REVIEWS]:
         key = f"{prefix}/review/{item.unit}.json"
@@ -181,6 +179,7 @@ def report(campaign_ref: Mapping[str, Any] | None, nothing_to_do: bool, context:
         Refused: fewer rows were delivered than the brief's ``min_success_ratio`` asks for.
     """
     from include.report import write_report
+    from include.runs import latest_results
 
     if campaign_ref is None:
         if nothing_to_do:
@@ -201,23 +200,3 @@ def report(campaign_ref: Mapping[str, Any] | None, nothing_to_do: bool, context:
             code="campaign.min_success_ratio",
         )
     return totals
-
-
-def latest_results(plan: CampaignPlan, dag_id: str, run_id: str) -> list[StageResultRef]:
-    """The last result that each stage task of a run wrote, failed tasks included."""
-    from include.store import open_store
-
-    store = open_store(plan.store)
-    last: dict[str, str] = {}
-    for info in store.list(result_prefix(plan.tenant, dag_id, run_id) + "/"):
-        if info.key.endswith(".result.json"):
-            last[info.key.rsplit("/", 1)[0]] = info.key
-    return [_result_ref(store, key) for key in last.values()]
-
-
-def _result_ref(store: ObjectStore, key: str) -> StageResultRef:
-    from include.contracts.stage import StageResult, StageResultRef
-    from operators.stage import count_units
-
-    result = StageResult.model_validate_json(store.get(key))
-    return StageResultRef(stage=result.stage, result=key, **count_units(result))

@@ -11,7 +11,6 @@ from airflow.sdk import BaseOperator
 from include.errors import Bug, Usage, error_for_exit
 from include.stages.specs import STAGES, StageSpec
 from operators.config import task_settings
-from operators.references import result_prefix
 from operators.runtimes import LocalRuntime, Runtime
 
 if TYPE_CHECKING:
@@ -67,6 +66,7 @@ class StageOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """See the class."""
         from include.contracts.plan import ShardPlan
+        from include.runs import result_ref
         from include.store import open_store
 
         spec = STAGES[self.stage]
@@ -81,7 +81,8 @@ class StageOperator(BaseOperator):
             result = self._run_stage(context, spec, ref, store, settings, wanted)
         else:
             result = self._nothing_to_do(context, ref, store, wanted)
-        return _result_ref(result, self._key(context, ref, "result"))
+        done = result_ref(result, self._key(context, ref, "result"))
+        return done.model_dump(mode="json")
 
     def on_kill(self) -> None:
         """Stop the stage with everything it started."""
@@ -171,9 +172,11 @@ class StageOperator(BaseOperator):
 
     def _key(self, context: Context, ref: ShardRef, what: str) -> str:
         """Where this try's request or result lies: one place for each task, shard and try."""
+        from include.runs import run_prefix
+
         ti = context["ti"]
         index = "" if ti.map_index is None or ti.map_index < 0 else f"-{ti.map_index:04}"
-        prefix = result_prefix(ref.tenant, ti.dag_id, context["run_id"])
+        prefix = run_prefix(ref.tenant, ti.dag_id, context["run_id"])
         return f"{prefix}/{ti.task_id}{index}/{max(1, ti.try_number):03}.{what}.json"
 
 
@@ -216,19 +219,3 @@ def _shard_ref(shard: Mapping[str, Any]) -> tuple[ShardRef, list[str] | None]:
     ref = ShardRef.model_validate({k: v for k, v in shard.items() if k in names})
     units = shard.get("units")
     return ref, list(units) if units is not None else None
-
-
-def count_units(result: StageResult) -> dict[str, int]:
-    """Units made, hit, failed (or skipped because an earlier stage failed) and held."""
-    counts = {"made": 0, "hit": 0, "failed": 0, "skipped": 0, "held": 0}
-    for unit in result.units:
-        counts[unit.status] += 1
-    counts["failed"] += counts.pop("skipped")
-    return counts
-
-
-def _result_ref(result: StageResult, key: str) -> dict[str, Any]:
-    from include.contracts.stage import StageResultRef
-
-    ref = StageResultRef(stage=result.stage, result=key, **count_units(result))
-    return ref.model_dump(mode="json")
