@@ -1,17 +1,20 @@
-"""Runs the stages of a campaign one after the other, each in a real process, without Airflow."""
+"""Runs a plan's stages one after the other, each in a process of its own, without Airflow.
+
+For benchmarks and tests: no retries, no reviews, no pools.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from include.contracts.plan import TEMPLATE_UNIT, CampaignPlan, ShardPlan, ShardRef
-from include.contracts.stage import StageRequest, StageResult, StageResultRef
+from include.contracts.plan import CampaignPlan, ShardPlan, ShardRef
+from include.contracts.stage import StageRequest, StageResult, StageResultRef, UnitResult
 from include.demand import demand
+from include.errors import Bug
 from include.settings import PROJECT, Settings
 from include.stages.specs import STAGES, StageSpec
 from include.store import open_store
@@ -29,19 +32,13 @@ class Run:
     exit_codes: dict[tuple[str, str], int] = field(default_factory=dict)
     said: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def unit(self, stage: str, unit: str) -> object:
-        """A unit's result in a stage."""
+    def unit(self, stage: str, unit: str) -> UnitResult:
+        """A unit's result in a stage. KeyError when the stage did not get to it."""
         for (name, _), result in self.results.items():
             for found in result.units:
                 if name == stage and found.id == unit:
                     return found
         raise KeyError((stage, unit))
-
-
-def worker_python() -> str:
-    """The stage worker's interpreter."""
-    here = PROJECT / ".venv/worker/bin/python"
-    return str(here if here.exists() else sys.executable)
 
 
 def stage_env() -> dict[str, str]:
@@ -80,7 +77,7 @@ def run_stage(spec: StageSpec, ref: ShardRef, settings: Settings, run: Run, run_
             result=where,
         )
         store.put(f"{where}.request", request.model_dump_json().encode())
-        command = [worker_python(), "-m", "include.stages", spec.name]
+        command = [str(settings.worker_python), "-m", "include.stages", spec.name]
         done = subprocess.run(
             [*command, "--request", f"{settings.store}#{where}.request"],
             capture_output=True,
@@ -92,7 +89,7 @@ def run_stage(spec: StageSpec, ref: ShardRef, settings: Settings, run: Run, run_
         run.exit_codes[spec.name, ref.plan] = done.returncode
         run.said[spec.name, ref.plan] = done.stdout + done.stderr
         if store.head(where) is None:
-            raise AssertionError(f"{spec.name} wrote no result:\n{done.stdout}\n{done.stderr}")
+            raise Bug(f"{spec.name} wrote no result: {done.stdout}{done.stderr}")
         result = StageResult.model_validate_json(store.get(where))
         result = result.model_copy(update={"units": (*result.units, *wanted.results)})
     else:
@@ -126,6 +123,3 @@ def _ref(result: StageResult, where: str) -> StageResultRef:
 def events(said: str) -> list[dict[str, object]]:
     """The JSON events in a stage's output."""
     return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
-
-
-__all__ = ["TEMPLATE_UNIT", "Run", "events", "run_campaign", "run_stage", "worker_python"]
