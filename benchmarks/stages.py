@@ -19,7 +19,7 @@ from pathlib import Path
 from include.contracts.plan import CampaignPlan, ShardPlan
 from include.local_run import run_campaign
 from include.planning import plan_campaign
-from include.samples import sample_campaign
+from include.samples.ready import SAMPLES, make_ready
 from include.settings import PROJECT, Settings
 from include.stages.specs import MAKER, STAGES
 from include.store import open_store
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=PROJECT / ".understudy/bench/stages.json")
     args = parser.parse_args(argv)
     settings = Settings.from_env()
-    brief = sample_campaign(settings)
+    brief = make_ready(SAMPLES, settings)
     samples: dict[str, list[tuple[float, float, float]]] = {}
     frames: dict[str, int] = {}
     for number in range(args.rounds):

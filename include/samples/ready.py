@@ -1,0 +1,88 @@
+"""The sample campaign, made at first use, with consent that holds today."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from include.consent import dump_consent, issue_consent, load_consent, verify_consent
+from include.errors import ConsentError
+from include.provenance.state import write_atomic
+from include.samples.campaign import make_sample_campaign
+from include.settings import PROJECT, Settings
+
+SAMPLES = PROJECT / ".understudy" / "samples"
+"""Where the sample campaign lies by default."""
+TENANT = "acme"
+
+
+def make_ready(folder: Path, settings: Settings) -> Path:
+    """Make the sample campaign unless it is there; returns the brief's path.
+
+    Args:
+        folder: where it lies.
+        settings: says where the tenant's development key is kept. Consent records that the key
+            did not sign, or that run out within a day, are issued again.
+    """
+
+    def issue(media: Iterable[Path], subject: str, scope: Iterable[str], out: Path) -> None:
+        faces = [path for path in media if not _is_audio(path)]
+        voices = [path for path in media if _is_audio(path)]
+        _issue(faces, voices, subject, set(scope), out, settings)
+
+    return make_sample_campaign(folder, issue)
+
+
+def _issue(
+    faces: list[Path],
+    voices: list[Path],
+    subject: str,
+    scope: set[str],
+    out: Path,
+    settings: Settings,
+) -> None:
+    face = _digest(faces[0]) if faces else None
+    audio = _digest(voices[0]) if voices else None
+    if out.exists() and _holds(out, scope, face, audio, settings):
+        return
+    record = issue_consent(
+        tenant=TENANT,
+        subject=subject,
+        scope=scope,
+        face_sha256=face,
+        audio_sha256=audio,
+        evidence="a synthetic person of the sample campaign",
+        keys=settings.state / "consent",
+    )
+    write_atomic(out, dump_consent(record), mode=0o644)
+
+
+def _holds(
+    path: Path, scope: set[str], face: str | None, audio: str | None, settings: Settings
+) -> bool:
+    try:
+        verify_consent(
+            load_consent(path.read_bytes()),
+            tenant=TENANT,
+            campaign="spring-sale",
+            now=datetime.now(UTC) + timedelta(days=1),
+            scope=scope,
+            face_sha256=face,
+            audio_sha256=audio,
+            keys=settings.state / "consent",
+        )
+    except ConsentError:
+        return False
+    return True
+
+
+def _is_audio(path: Path) -> bool:
+    return (mimetypes.guess_type(path.name)[0] or "").startswith("audio/")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
