@@ -128,6 +128,7 @@ class Stack:
             "PYTHONPATH": str(PROJECT),
             "PATH": f"{venv_bin}{os.pathsep}{env.get('PATH', '')}",
             "UNDERSTUDY_STATE": str(self.settings.state),
+            "UNDERSTUDY_STORE": self.settings.store,
         }
 
     def _secrets(self) -> dict[str, str]:

@@ -1,0 +1,111 @@
+"""Shows a campaign's pictures and videos inside the Airflow UI, to people who are logged in.
+
+Questions to a person (``operators/review.py``) link here. Only blobs of the configured store are
+served, and only as picture or video.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+from airflow.plugins_manager import AirflowPlugin
+
+BLOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}/blob/[0-9a-f]{2}/[0-9a-f]{64}")
+MAX_RANGE = 4 << 20
+"""Most bytes of a video in one answer; browsers ask for the rest."""
+
+
+def media_type(head: bytes) -> str | None:
+    """What a file is by its first bytes; None unless it is a picture or a video that we show."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    return "video/mp4" if head[4:8] == b"ftyp" else None
+
+
+def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """First and last byte of a ``Range`` header; None for a whole answer.
+
+    Args:
+        header: such as ``bytes=0-`` (RFC 9110, 14.1.2; one range only).
+        size: of the file.
+    """
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", header or "")
+    if not match or match.group(0) == "bytes=-" or not size:
+        return None
+    if not match[1]:
+        first, last = max(0, size - int(match[2])), size - 1
+    else:
+        first = int(match[1])
+        last = int(match[2]) if match[2] else size - 1
+    if first >= size or last < first:
+        return None
+    return first, min(last, size - 1, first + MAX_RANGE - 1)
+
+
+def make_app() -> Any:
+    """The web application; built on its first request, because every process loads plugins."""
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+    from airflow.api_fastapi.core_api.security import requires_access_dag
+    from fastapi import Depends, FastAPI, Header, HTTPException, Response
+
+    from include.errors import UnderstudyError
+    from include.store import open_store
+    from operators.config import task_settings
+
+    app = FastAPI(title="Understudy media", docs_url=None, redoc_url=None, openapi_url=None)
+    allowed = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.HITL_DETAIL))
+
+    def serve(key: str, range: str | None = Header(default=None)) -> Response:
+        if not BLOB.fullmatch(key):
+            raise HTTPException(404, "no such object")
+        try:
+            data = open_store(task_settings().store).get(key)
+        except UnderstudyError:
+            raise HTTPException(404, "no such object") from None
+        kind = media_type(data[:12])
+        if kind is None:
+            raise HTTPException(404, "no such object")
+        headers = {"Cache-Control": "private, max-age=3600", "Accept-Ranges": "bytes"}
+        wanted = byte_range(range, len(data))
+        if wanted is None:
+            return Response(data, media_type=kind, headers=headers)
+        first, last = wanted
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+        return Response(data[first : last + 1], 206, headers, kind)
+
+    # Annotations are text here and FastAPI resolves them in the module: give it the objects.
+    serve.__annotations__.update({"key": str, "range": str | None, "return": Response})
+    app.get("/object", dependencies=[allowed])(serve)
+    return app
+
+
+class LazyApp:
+    """An ASGI application that is made when it is first asked."""
+
+    def __init__(self, factory: Callable[[], Any]) -> None:
+        self._factory = factory
+        self._app: Any = None
+
+    async def __call__(
+        self,
+        scope: Any,
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        """Serve one request."""
+        if self._app is None:
+            self._app = self._factory()
+        await self._app(scope, receive, send)
+
+
+class UnderstudyMedia(AirflowPlugin):
+    """Registers the application at ``/understudy``."""
+
+    name = "understudy_media"
+    fastapi_apps: ClassVar[list[dict[str, Any]]] = [
+        {"app": LazyApp(make_app), "url_prefix": "/understudy", "name": "Understudy"}
+    ]
