@@ -164,7 +164,7 @@ class S3Store(ObjectStore):
                         item["Key"][len(base) :],
                         item["Size"],
                         item["ETag"].strip('"'),
-                        item["LastModified"],
+                        item["LastModified"].replace(microsecond=0),  # as HEAD says it
                     )
 
     def delete(self, key: str) -> None:

@@ -144,9 +144,7 @@ class _Cluster:
             "osd.0": [("mon", "allow profile osd"), ("osd", "allow *")],
         }
         for name, caps in capabilities.items():
-            flags = [
-                x for who, what in zip(*[iter(caps)] * 2, strict=True) for x in ("--cap", who, what)
-            ]
+            flags = [word for cap in caps for word in ("--cap", *cap)]
             create = [] if Path(keyring).exists() else ["--create-keyring"]
             self._run("ceph-authtool", *create, keyring, "--gen-key", "-n", name, *flags)
 
