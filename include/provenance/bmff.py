@@ -57,7 +57,7 @@ def top_level_boxes(path: Path) -> tuple[list[Box], int]:
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     if not boxes or boxes[0].kind != b"ftyp":
-        raise _unreadable(path, "it is empty" if not boxes else "it does not begin like an MP4")
+        raise _unreadable(path, "it does not begin like an MP4" if end else "it is empty")
     return boxes, end - offset
 
 
@@ -95,6 +95,13 @@ def container_problems(path: Path, boxes: list[Box], leftover: int = 0) -> list[
                 if any(stream.read(box.size - box.header)):
                     problems.append(f"the padding at byte {box.offset} is not empty")
     return problems
+
+
+def file_type(path: Path, boxes: list[Box]) -> str:
+    """Content of the first box (``ftyp``) in hexadecimal, at most 256 bytes of it."""
+    with path.open("rb") as stream:
+        stream.seek(boxes[0].header)
+        return stream.read(min(boxes[0].size - boxes[0].header, 256)).hex()
 
 
 def manifest_store(path: Path, boxes: list[Box]) -> bytes | None:

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_DEPTH = 16
+_TYPE_SUFFIX = bytes.fromhex("00110010800000aa00389b71")
+_TYPES = (b"c2pa", b"c2ma", b"c2um", b"c2as", b"c2cl", b"c2cs", b"c2vc", b"cbor", b"json")
+_TOGGLES = (0x03, 0x13)
+"""Requestable with a label, and the same with a salt; the other bits are reserved or unused."""
 
 
 class Malformed(ValueError):
@@ -44,6 +48,39 @@ def active_signature(store: bytes) -> CoseSign1:
     raise Malformed("the active manifest has no signature")
 
 
+def description_problems(store: bytes) -> list[str]:
+    """Check the description boxes of the store and its active manifest.
+
+    The library rebuilds them before it hashes, so that a flipped bit there goes unnoticed.
+
+    Returns:
+        One sentence for each problem.
+
+    Raises:
+        Malformed: the store cannot be read.
+    """
+    content = _only_superbox(store)
+    descriptions = [_description(content)]
+    manifests = [inner for _, inner in _superboxes(content)]
+    descriptions += [found for inner in manifests[-1:] for found in _all_descriptions(inner, 0)]
+    problems = []
+    for description in descriptions:
+        if description[:4] not in _TYPES or description[4:16] != _TYPE_SUFFIX:
+            problems.append("a manifest box is of an unknown type")
+        if description[16] not in _TOGGLES:
+            problems.append("a manifest box has unknown flags")
+    return problems
+
+
+def _all_descriptions(content: bytes, depth: int) -> Iterator[bytes]:
+    if depth > MAX_DEPTH:
+        raise Malformed("JUMBF is nested too deep")
+    yield _description(content)
+    for kind, inner in _boxes(content):
+        if kind == b"jumb":
+            yield from _all_descriptions(inner, depth + 1)
+
+
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     offset = 0
     while offset < len(data):
@@ -70,10 +107,15 @@ def _superboxes(content: bytes) -> Iterator[tuple[str, bytes]]:
             yield _label(inner), inner
 
 
-def _label(content: bytes) -> str:
+def _description(content: bytes) -> bytes:
     kind, description = next(_boxes(content), (b"", b""))
     if kind != b"jumd" or len(description) < 18:
         raise Malformed("a JUMBF superbox has no description")
+    return description
+
+
+def _label(content: bytes) -> str:
+    description = _description(content)
     if not description[16] & 0x02:
         return ""
     return description[17:].partition(b"\0")[0].decode("utf-8", "replace")

@@ -21,6 +21,7 @@ ALGORITHMIC = SOURCE_TYPES + "algorithmicMedia"
 SAFETY_LABEL = "com.understudy.safety"
 CONSENT_LABEL = "com.understudy.consent"
 CAPTIONS_LABEL = "com.understudy.captions"
+CONTAINER_LABEL = "com.understudy.container"
 RELEASABLE = ("pass", "reviewed-approved")
 """Verdicts with which a video may leave."""
 
@@ -129,12 +130,15 @@ class Ingredient:
     path: Path
 
 
-def build_manifest(provenance: Provenance, ingredients: Sequence[Ingredient]) -> dict[str, Any]:
+def build_manifest(
+    provenance: Provenance, ingredients: Sequence[Ingredient], file_type: str
+) -> dict[str, Any]:
     """The manifest definition to hand to the C2PA builder.
 
     Args:
         provenance: what happened.
         ingredients: exactly one ``parentOf`` (the template) and any components.
+        file_type: content of the video's ``ftyp`` box in hexadecimal.
 
     Raises:
         ValueError: there is not exactly one parent, or labels repeat.
@@ -168,6 +172,7 @@ def build_manifest(provenance: Provenance, ingredients: Sequence[Ingredient]) ->
                 "data": {"entries": {k: {"use": "notAllowed"} for k in (*NO_TRAINING, NO_MINING)}},
             },
             *_own_assertions(provenance),
+            {"label": CONTAINER_LABEL, "data": {"ftyp": file_type}},
         ],
     }
 

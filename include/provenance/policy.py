@@ -7,9 +7,9 @@ from typing import Any
 
 from cryptography import x509
 
-from include.provenance.jumbf import Malformed, active_signature
+from include.provenance.jumbf import Malformed, active_signature, description_problems
 from include.provenance.lint import lint_manifest
-from include.provenance.manifest import CONSENT_LABEL, RELEASABLE, SAFETY_LABEL
+from include.provenance.manifest import CONSENT_LABEL, CONTAINER_LABEL, RELEASABLE, SAFETY_LABEL
 
 HASH_LABEL = "c2pa.hash.bmff.v3"
 HASH_EXCLUSIONS = frozenset({"/uuid", "/ftyp", "/mfra", "/free", "/skip"})
@@ -28,12 +28,12 @@ def signature_problems(store: bytes | None) -> list[str]:
     if store is None:
         return ["the manifest store is not where C2PA puts it"]
     try:
+        problems = description_problems(store)
         signature = active_signature(store)
         leaf = x509.load_der_x509_certificate(signature.certificates[0])
         usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
     except (Malformed, ValueError, IndexError, x509.ExtensionNotFound) as error:
         return [f"the claim signature cannot be inspected: {error}"]
-    problems = []
     if not usage.digital_signature or usage.key_cert_sign:
         problems.append("the signer's certificate is not for digital signatures")
     if any(any(padding) for padding in signature.padding):
@@ -44,8 +44,12 @@ def signature_problems(store: bytes | None) -> list[str]:
     return problems
 
 
-def manifest_problems(manifest: Mapping[str, Any]) -> list[str]:
+def manifest_problems(manifest: Mapping[str, Any], file_type: str) -> list[str]:
     """Check vocabulary, hash coverage, safety verdict and consent of a manifest as read.
+
+    Args:
+        manifest: the active manifest.
+        file_type: content of the file's ``ftyp`` box in hexadecimal; the hash leaves that box out.
 
     Returns:
         One sentence for each problem.
@@ -55,6 +59,8 @@ def manifest_problems(manifest: Mapping[str, Any]) -> list[str]:
     exclusions = {str(e.get("xpath")) for e in assertions.get(HASH_LABEL, {}).get("exclusions", [])}
     if not exclusions <= HASH_EXCLUSIONS:
         problems.append(f"the hash leaves out {', '.join(sorted(exclusions - HASH_EXCLUSIONS))}")
+    if assertions.get(CONTAINER_LABEL, {}).get("ftyp") != file_type:
+        problems.append("the file type box is not the one that was signed")
     verdict = assertions.get(SAFETY_LABEL, {}).get("verdict")
     if verdict not in RELEASABLE:
         problems.append(f"the signed safety verdict is {verdict or 'missing'}: it may not be used")

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import c2pa
 
-from include.errors import BadMedia, ProvenanceError, UnderstudyError
+from include.errors import BadMedia, ProvenanceError, StoreUnavailable, UnderstudyError
+from include.provenance import bmff
 from include.provenance.context import c2pa_context
 from include.provenance.identity import SigningIdentity
 from include.provenance.lint import lint_manifest
 from include.provenance.manifest import Ingredient, Provenance, build_manifest
 from include.provenance.verify import MIME, require_verified
+
+KINDS = frozenset({"video/mp4", "video/quicktime", "image/jpeg", "image/png", "audio/wav"})
+"""Media types that an ingredient may have."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,18 @@ def sign_video(
         BadMedia: a file cannot be read or is of a kind that cannot be signed.
         ProvenanceError: an ingredient is tampered with, the signature fails, or the result does
             not verify.
+        StoreUnavailable: there is no space for the result.
         Transient: the signing service cannot be reached.
     """
-    definition = build_manifest(provenance, ingredients)
+    boxes, leftover = bmff.top_level_boxes(src)
+    unfit = bmff.container_problems(src, boxes, leftover)
+    if unfit:
+        raise BadMedia(
+            f"{src.name} is not fit to be signed: {'; '.join(unfit)}; render it again",
+            code="video.container",
+            where=src.name,
+        )
+    definition = build_manifest(provenance, ingredients, bmff.file_type(src, boxes))
     problems = lint_manifest(definition)
     if problems:
         raise ProvenanceError(
@@ -84,7 +97,7 @@ def sign_video(
     part = Path(name)
     try:
         store = _sign(src, part, definition, template, identity)
-        found = require_verified(part, identity.anchors_pem)
+        found = require_verified(part, identity.anchors_pem, name=dst.name)
         size = part.stat().st_size
         part.chmod(0o644)
         part.replace(dst)
@@ -111,6 +124,12 @@ def check_ingredient(item: Ingredient) -> str:
         BadMedia: the file is missing or of a kind that C2PA does not know.
         ProvenanceError: its manifest says that it was changed.
     """
+    if item.mime not in KINDS:
+        raise BadMedia(
+            f"{item.title}: {item.mime} cannot be an ingredient; use MP4, JPEG, PNG or WAV",
+            code="provenance.kind",
+            where=item.title,
+        )
     try:
         with (
             c2pa_context("") as context,
@@ -124,12 +143,6 @@ def check_ingredient(item: Ingredient) -> str:
         ) from error
     except c2pa.C2paError.ManifestNotFound:
         return "Unsigned"
-    except c2pa.C2paError.NotSupported as error:
-        raise BadMedia(
-            f"{item.title}: {item.mime} cannot be an ingredient; use MP4, JPEG, PNG or WAV",
-            code="provenance.kind",
-            where=item.title,
-        ) from error
     except c2pa.C2paError as error:
         raise _tampered(item, str(error)) from error
     if state == "Invalid":
@@ -191,6 +204,11 @@ def _sign(
     except c2pa.C2paError as error:
         if callback.error is not None:
             raise callback.error from error
+        if isinstance(error, c2pa.C2paError.Io):
+            raise StoreUnavailable(
+                f"the signed copy of {src.name} cannot be written to {part.parent} ({error}); "
+                "free some space there"
+            ) from error
         raise ProvenanceError(
             f"{src.name} cannot be signed: {error}; check the signer's key and chain",
             code="provenance.sign",

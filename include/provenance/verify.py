@@ -104,7 +104,7 @@ def verify_video(path: Path, anchors_pem: str | None = None) -> Verification:
         *_library_failures(report, state),
         *container,
         *signature_problems(bmff.manifest_store(path, boxes)),
-        *manifest_problems(manifest),
+        *manifest_problems(manifest, bmff.file_type(path, boxes)),
         *(f"ingredient {i.title}: {code}" for i in ingredients for code in i.failures),
     ]
     claims = {item["label"]: item.get("data") for item in manifest.get("assertions", [])}
@@ -121,8 +121,15 @@ def verify_video(path: Path, anchors_pem: str | None = None) -> Verification:
     )
 
 
-def require_verified(path: Path, anchors_pem: str | None = None) -> Verification:
+def require_verified(
+    path: Path, anchors_pem: str | None = None, *, name: str | None = None
+) -> Verification:
     """Verify and refuse what does not hold.
+
+    Args:
+        path: the file.
+        anchors_pem: roots to trust; by default the configured or development ones.
+        name: what to call it in messages; by default the file's name.
 
     Raises:
         BadMedia: there is no such file or it is no MP4.
@@ -131,10 +138,10 @@ def require_verified(path: Path, anchors_pem: str | None = None) -> Verification
     found = verify_video(path, anchors_pem)
     if not found.holds:
         raise ProvenanceError(
-            f"{path.name} does not verify ({found.state}): {'; '.join(found.failures)}; "
+            f"{name or path.name} does not verify ({found.state}): {'; '.join(found.failures)}; "
             "sign it again from the unsigned render",
             code="provenance.invalid",
-            where=path.name,
+            where=name or path.name,
         )
     return found
 

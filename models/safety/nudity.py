@@ -78,6 +78,11 @@ class NudityDetector:
     ) -> None:
         self.close()
 
+    @property
+    def process_id(self) -> int | None:
+        """The process that answers, None while there is none."""
+        return self._process.pid if self._process else None
+
     def detect(self, rgb: npt.NDArray[np.uint8]) -> list[Detection]:
         """Detect in one frame; the process is started when the first one comes.
 
