@@ -47,20 +47,32 @@ def stage_env() -> dict[str, str]:
 
 
 def run_campaign(
-    plan: CampaignPlan, settings: Settings, *, run_id: str = "test", until: str | None = None
+    plan: CampaignPlan,
+    settings: Settings,
+    *,
+    run_id: str = "test",
+    until: str | None = None,
+    threads: int = 1,
 ) -> Run:
     """Run every stage of a plan, in the order of the flow."""
     run = Run()
     for spec in STAGES.values():
         shards = [plan.template] if spec.scope == "template" else list(plan.shards)
         for ref in shards:
-            run_stage(spec, ref, settings, run, run_id)
+            run_stage(spec, ref, settings, run, run_id, threads)
         if spec.name == until:
             break
     return run
 
 
-def run_stage(spec: StageSpec, ref: ShardRef, settings: Settings, run: Run, run_id: str) -> None:
+def run_stage(
+    spec: StageSpec,
+    ref: ShardRef,
+    settings: Settings,
+    run: Run,
+    run_id: str,
+    threads: int = 1,
+) -> None:
     """Run one stage for one shard, if there is anything to do."""
     store = open_store(settings.store)
     shard = ShardPlan.model_validate_json(store.get(ref.plan))
@@ -75,6 +87,7 @@ def run_stage(spec: StageSpec, ref: ShardRef, settings: Settings, run: Run, run_
             units=wanted.todo,
             run_id=run_id,
             result=where,
+            threads=threads,
         )
         store.put(f"{where}.request", request.model_dump_json().encode())
         command = [str(settings.worker_python), "-m", "include.stages", spec.name]

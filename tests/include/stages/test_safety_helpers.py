@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from include.stages.safety import as_checks, as_reasons, judged, sample_indices
@@ -13,7 +15,7 @@ def test_every_second_and_every_cut_inside_the_changed_spans_is_looked_at() -> N
     picked = sample_indices(200, 25.0, [0, 25, 145], [(25, 145)])
     assert 27 in picked
     assert all(25 <= index < 145 for index in picked)
-    gaps = [b - a for a, b in zip(picked, picked[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(picked)]
     assert max(gaps) <= 25
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -36,7 +37,7 @@ def test_captions_cover_the_voice_without_gaps_and_in_order() -> None:
     times = re.findall(r"(\d\d:\d\d:\d\d\.\d{3}) --> (\d\d:\d\d:\d\d\.\d{3})", webvtt(text, 1, 9))
     assert times[0][0] == "00:00:01.000"
     assert times[-1][1] == "00:00:09.000"
-    assert all(a[1] == b[0] for a, b in zip(times, times[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(times))
 
 
 def test_captions_escape_markup_and_start_with_the_signature() -> None:
