@@ -18,7 +18,9 @@ from include.provenance.lint import lint_manifest
 from include.provenance.manifest import Ingredient, Provenance, build_manifest
 from include.provenance.verify import MIME, require_verified
 
-KINDS = frozenset({"video/mp4", "video/quicktime", "image/jpeg", "image/png", "audio/wav"})
+KINDS = frozenset(
+    {"video/mp4", "video/quicktime", "image/jpeg", "image/png", "image/webp", "audio/wav"}
+)
 """Media types that an ingredient may have."""
 
 
@@ -126,7 +128,7 @@ def check_ingredient(item: Ingredient) -> str:
     """
     if item.mime not in KINDS:
         raise BadMedia(
-            f"{item.title}: {item.mime} cannot be an ingredient; use MP4, JPEG, PNG or WAV",
+            f"{item.title}: {item.mime} cannot be an ingredient; use MP4, JPEG, PNG, WebP or WAV",
             code="provenance.kind",
             where=item.title,
         )

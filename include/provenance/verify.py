@@ -317,3 +317,7 @@ __all__ = [
     "table",
     "verify_video",
 ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -29,7 +29,7 @@ ANNA = "recipient-0001"
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with clip.mp4, photo.jpg, photo.png and voice.wav."""
+    """A folder with clip.mp4, photo.jpg, photo.png, photo.webp and voice.wav."""
     folder = tmp_path_factory.mktemp("media")
     subprocess.run(
         [
@@ -44,6 +44,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     picture = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     cv2.imwrite(str(folder / "photo.jpg"), picture)
     cv2.imwrite(str(folder / "photo.png"), picture)
+    cv2.imwrite(str(folder / "photo.webp"), picture)
     with wave.open(str(folder / "voice.wav"), "wb") as sound:
         sound.setparams((1, 2, 16000, 0, "NONE", ""))
         sound.writeframes(np.zeros(8000, np.int16).tobytes())

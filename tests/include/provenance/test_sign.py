@@ -199,6 +199,7 @@ def test_a_full_disk_is_worth_a_retry_and_leaves_no_file(
     [
         ("photo.jpg", "image/jpeg"),
         ("photo.png", "image/png"),
+        ("photo.webp", "image/webp"),
         ("voice.wav", "audio/wav"),
         ("clip.mp4", "video/mp4"),
     ],

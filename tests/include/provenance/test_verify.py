@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -260,6 +262,16 @@ def test_the_command_line_trusts_the_development_root_by_default(
     (tmp_path / "pki").mkdir()
     (tmp_path / "pki/root.crt").write_text(identity.anchors_pem)
     assert main([str(signed)]) == 0
+
+
+def test_the_module_is_the_command(signed: Path, media: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "include.provenance.verify"]
+    environment = {**os.environ, "UNDERSTUDY_STATE": str(tmp_path)}
+    for video, status in ((media / "clip.mp4", 77), (tmp_path / "absent.mp4", 65)):
+        done = subprocess.run(
+            [*command, str(video)], env=environment, capture_output=True, check=False, timeout=60
+        )
+        assert done.returncode == status
 
 
 def test_the_library_version_is_the_one_that_was_examined() -> None:
