@@ -287,6 +287,10 @@ class DeliveryWriter(_YuvWriter):
         preset: x264's speed preset.
         gop: frames from one keyframe to the next; two seconds when not given.
         keyframes: further frame indices that become keyframes, such as the shot boundaries.
+        threads: of the encoder; only 1, so that nobody changes the bytes by asking for more.
+
+    Raises:
+        Bug: more than one thread, or an odd size.
     """
 
     def __init__(
@@ -299,8 +303,11 @@ class DeliveryWriter(_YuvWriter):
         preset: str = "veryfast",
         gop: int | None = None,
         keyframes: Sequence[int] = (),
+        threads: int = 1,
     ) -> None:
         super().__init__(path, size, fps)
+        if threads != 1:
+            raise Bug(f"x264's output depends on its threads: encode {path} with one")
         self._crf, self._preset = crf, preset
         self._gop = gop if gop is not None else max(1, round(2 * self.fps))
         self._keyframes = sorted(set(keyframes))
