@@ -94,7 +94,7 @@ def sample_campaign(settings: Settings) -> Path:
     folder = HOME / "campaign"
     log = HOME / "sample.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [str(settings.worker_python), "-m", "include.cli.sample", "--out", str(folder)]
+    command = [str(settings.worker_python), "-m", "include.samples", "--out", str(folder)]
     with log.open("w") as stream:
         code = subprocess.call(command, stdout=stream, stderr=stream)
     if code:

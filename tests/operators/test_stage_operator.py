@@ -1,0 +1,177 @@
+"""The stage operator: what it starts, what it hands on, which error it raises."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from include import errors
+from include.contracts.stage import StageRequest, StageResult
+
+pytestmark = pytest.mark.airflow
+
+
+def operator(stage, shard):
+    from operators.stage import StageOperator
+
+    return StageOperator(task_id=stage, stage=stage, shard=shard)
+
+
+def request_of(store, ref):
+    text = store.get(ref["result"].replace(".result.json", ".request.json"))
+    return StageRequest.model_validate_json(text)
+
+
+def ready_to_compose(publish, shard, *units):
+    for unit in units:
+        for artifact in ("face_swap", "upscale", "lip_sync", "ingest_recipients/voice"):
+            publish(shard, unit, artifact)
+    publish(shard, "template", "ingest_template")
+    publish(shard, "template", "upscale_plate")
+
+
+def test_a_stage_gets_its_units_and_hands_on_a_reference(store, shard, worker, context):
+    worker.writes_result()
+    ref = operator("ingest_recipients", shard).execute(context)
+    assert (ref["stage"], ref["made"], ref["hit"]) == ("ingest_recipients", 2, 0)
+    request = request_of(store, ref)
+    assert request.units == ("anna", "tom")
+    assert request.tenant == "acme"
+    assert len(json.dumps(ref)) < 400
+
+
+def test_a_published_campaign_starts_no_process(store, shard, worker, context, publish):
+    worker.writes_result()
+    for unit in ("anna", "tom"):
+        publish(shard, unit, "publish")
+    for stage in ("ingest_recipients", "face_swap", "sign", "publish"):
+        ref = operator(stage, shard).execute(context)
+        assert (ref["made"], ref["hit"]) == (0, 2)
+        result = StageResult.model_validate_json(store.get(ref["result"]))
+        assert result.started_process is False
+    assert worker.starts() == 0
+
+
+def test_only_what_is_missing_goes_to_the_process(store, shard, worker, context, publish):
+    worker.writes_result()
+    ready_to_compose(publish, shard, "anna", "tom")
+    publish(shard, "anna", "compose")
+    ref = operator("compose", shard).execute(context)
+    assert request_of(store, ref).units == ("tom",)
+    assert (ref["made"], ref["hit"]) == (1, 1)
+
+
+def test_a_row_without_its_inputs_is_left_out_and_counted(store, shard, worker, context, publish):
+    worker.writes_result()
+    ready_to_compose(publish, shard, "tom")
+    ref = operator("compose", shard).execute(context)
+    assert request_of(store, ref).units == ("tom",)
+    assert (ref["made"], ref["failed"]) == (1, 1)
+
+
+def test_units_limit_the_work_to_one_row(store, shard, worker, context):
+    worker.writes_result()
+    ref = operator("ingest_recipients", {**shard, "units": ["tom"], "item": "x"}).execute(context)
+    assert request_of(store, ref).units == ("tom",)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (1, errors.Bug),
+        (2, errors.Usage),
+        (65, errors.BadInput),
+        (70, errors.OutOfMemory),
+        (75, errors.Transient),
+        (77, errors.Refused),
+        (80, errors.Preempted),
+        (137, errors.OutOfMemory),
+        (143, errors.Preempted),
+    ],
+)
+def test_an_exit_code_becomes_the_error_that_decides_the_retry(
+    store, shard, worker, context, code, error
+):
+    worker(f"print(json.dumps({{'event': 'error', 'message': 'the reason'}})); sys.exit({code})")
+    with pytest.raises(error, match="the reason") as caught:
+        operator("ingest_recipients", shard).execute(context)
+    assert type(caught.value) is error
+
+
+def test_a_process_that_is_killed_counts_as_out_of_memory(store, shard, worker, context):
+    worker("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(errors.OutOfMemory):
+        operator("ingest_recipients", shard).execute(context)
+
+
+def test_a_crash_shows_the_processs_last_words(store, shard, worker, context):
+    worker("raise RuntimeError('it broke here')")
+    with pytest.raises(errors.Bug, match="it broke here"):
+        operator("ingest_recipients", shard).execute(context)
+
+
+def test_success_without_a_result_is_a_bug(store, shard, worker, context):
+    worker("")
+    with pytest.raises(errors.Bug, match="wrote no result"):
+        operator("ingest_recipients", shard).execute(context)
+
+
+@pytest.mark.parametrize(("try_number", "last"), [(1, False), (2, False), (3, True)])
+def test_the_stage_knows_its_last_attempt(store, shard, worker, context, try_number, last):
+    worker.writes_result()
+    context["ti"].try_number = try_number
+    ref = operator("ingest_recipients", shard).execute(context)
+    request = request_of(store, ref)
+    assert request.attempt == try_number
+    assert request.last_attempt is last
+
+
+def test_airflows_settings_and_the_database_stay_out_of_a_stage(
+    store, shard, worker, context, monkeypatch, tmp_path
+):
+    seen = tmp_path / "env.json"
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
+    monkeypatch.setenv("UNDERSTUDY_DATABASE_URL", "postgresql://u:p@h/d")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    worker(f"import os; json.dump(dict(os.environ), open({str(seen)!r}, 'w')); sys.exit(65)")
+    with pytest.raises(errors.BadInput):
+        operator("ingest_recipients", shard).execute(context)
+    env = json.loads(seen.read_text())
+    assert not [name for name in env if name.startswith("AIRFLOW")]
+    assert "UNDERSTUDY_DATABASE_URL" not in env
+    assert env["AWS_ACCESS_KEY_ID"] == "key"
+    assert env["UNDERSTUDY_STORE"]
+
+
+def test_an_unknown_runtime_is_a_usage_error(store, shard, worker, context):
+    from operators.stage import StageOperator
+
+    worker.writes_result()
+    task = StageOperator(task_id="x", stage="ingest_recipients", shard=shard, runtime="elsewhere")
+    with pytest.raises(errors.Usage, match="elsewhere"):
+        task.execute(context)
+
+
+def test_the_latest_results_of_a_run_are_found_failed_tries_included(store, shard, worker, context):
+    from include.contracts.plan import CampaignPlan
+    from include.runs import latest_results
+
+    worker.writes_result()
+    for try_number in (1, 2):
+        context["ti"].try_number = try_number
+        operator("ingest_recipients", shard).execute(context)
+    plan = CampaignPlan(
+        store=store.uri,
+        tenant="acme",
+        campaign="spring",
+        plan_id="0" * 64,
+        template=shard,
+        shards=(shard,),
+        rejects=(),
+        accepted=2,
+        min_success_ratio=1,
+        rejects_csv="x",
+    )
+    refs = latest_results(plan, context["ti"].dag_id, context["run_id"])
+    assert [ref.result.rpartition("/")[2] for ref in refs] == ["002.result.json"]
