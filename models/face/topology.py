@@ -21,8 +21,8 @@ def _indices(*values: int) -> Indices:
     return array
 
 
-def _load_triangles() -> Indices:
-    table = np.loadtxt(Path(__file__).with_name("triangles.csv"), np.int32, delimiter=",")
+def _load(name: str) -> Indices:
+    table = np.loadtxt(Path(__file__).with_name(name), np.int32, delimiter=",")
     table.setflags(write=False)
     return table
 
@@ -101,10 +101,13 @@ LEFT_MOUTH_CORNER, RIGHT_MOUTH_CORNER = 61, 291
 LEFT_EYE_OUTER, LEFT_EYE_INNER, RIGHT_EYE_INNER, RIGHT_EYE_OUTER = 33, 133, 362, 263
 FOREHEAD, CHIN, NOSE_TIP = 10, 152, 1
 
-TRIANGLES: Indices = _load_triangles()
+TRIANGLES: Indices = _load("triangles.csv")
 """int32 [852, 3]: the mesh, with the mouth and both eyes left open.
 
 They are the 3-cliques of FaceMesh's tessellation edges, less two that enclose other triangles.
 Winding is clockwise on the screen (y down) where the surface faces the camera, so that
 ``cross(b - a, c - a) > 0`` there and is negative where the surface is turned away.
 """
+
+MIRROR: Indices = _load("mirror.csv")
+"""int32 [468]: the point that a point becomes when the picture is mirrored."""
