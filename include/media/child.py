@@ -53,10 +53,21 @@ def main(arguments: list[str]) -> int:
     try:
         answer, payload = child_verbs.VERBS[verb, rest[0]](rest[1], rest[2])
     except Refusal as refusal:
-        _write({"code": refusal.code, "message": refusal.message, "unsafe": refusal.unsafe}, b"")
-        return REFUSED
+        return _refuse(refusal)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a file makes our code stumble over is the file's doing
+        said = f"{type(error).__name__}: {error}"[:300]
+        return _refuse(
+            Refusal("media.crashed", f"it cannot be read ({said}): export it again", unsafe=True)
+        )
     _write(answer, payload)
     return 0
+
+
+def _refuse(refusal: Refusal) -> int:
+    _write({"code": refusal.code, "message": refusal.message, "unsafe": refusal.unsafe}, b"")
+    return REFUSED
 
 
 def _write(answer: dict[str, Any], payload: Any) -> None:

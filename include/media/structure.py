@@ -21,6 +21,9 @@ from include.errors import BadMedia, UnsafeMedia
 HEAD_BYTES = 64
 _LARGEST_MOOV = 64 << 20
 _LARGEST_FILLER = 1 << 20
+# Nothing honest has more parts than this; walking millions of empty ones would be the attack.
+_MOST_PARTS = 200_000
+_DEEPEST_NESTING = 8
 
 # ffmpeg's demuxer for each container that we accept.
 DEMUXERS = {
@@ -140,7 +143,9 @@ def boxes(path: Path, file: BinaryIO, start: int, end: int) -> Iterator[Box]:
         BadMedia: a box leaves its parent (``media.truncated``).
         UnsafeMedia: what follows is no box (``media.polyglot``).
     """
-    while start < end:
+    for _ in range(_MOST_PARTS):
+        if start >= end:
+            return
         file.seek(start)
         header = file.read(16)
         size, kind = int.from_bytes(header[:4], "big"), header[4:8]
@@ -153,6 +158,7 @@ def boxes(path: Path, file: BinaryIO, start: int, end: int) -> Iterator[Box]:
             unsafe(path, "media.polyglot", "it has foreign data inside: export it again")
         yield Box(kind, body, start + size)
         start += size
+    _refuse_parts(path)
 
 
 def check_mp4(path: Path, file: BinaryIO, length: int) -> None:
@@ -198,8 +204,12 @@ def _check_encryption(path: Path, file: BinaryIO, parent: Box, depth: int) -> No
             entries = Box(b"stsd", box.start + 8, box.end)
             if any(e.kind in _ENCRYPTED_ENTRIES for e in boxes(path, file, entries.start, box.end)):
                 _refuse_encrypted(path)
-        elif box.kind in _CONTAINER_BOXES and depth < 8:
+        elif box.kind in _CONTAINER_BOXES and depth < _DEEPEST_NESTING:
             _check_encryption(path, file, box, depth + 1)
+
+
+def _refuse_parts(path: Path) -> NoReturn:
+    unsafe(path, "media.too_many_parts", "it is cut into too many pieces: export it again")
 
 
 def _refuse_encrypted(path: Path) -> NoReturn:
@@ -222,7 +232,9 @@ def check_matroska(path: Path, file: BinaryIO, length: int) -> None:
         UnsafeMedia: ``media.polyglot`` or ``media.encrypted``.
     """
     position = 0
-    while position < length:
+    for _ in range(_MOST_PARTS):
+        if position >= length:
+            return
         kind, start, end = _element(file, position, length)
         if kind not in _EBML_TOP:
             unsafe(
@@ -231,19 +243,23 @@ def check_matroska(path: Path, file: BinaryIO, length: int) -> None:
         if end > length:
             bad(path, "media.truncated", "its end is missing: upload it again")
         if kind == _EBML_SEGMENT:
-            _check_segment(path, file, start, end)
-        position = end
+            _check_segment(path, file, start, end, 0)
+        position = max(end, position + 1)
+    _refuse_parts(path)
 
 
-def _check_segment(path: Path, file: BinaryIO, start: int, end: int) -> None:
+def _check_segment(path: Path, file: BinaryIO, start: int, end: int, depth: int) -> None:
     position = start
-    while position < end:
+    for _ in range(_MOST_PARTS):
+        if position >= end:
+            return
         kind, body, stop = _element(file, position, end)
         if kind == _EBML_ENCRYPTION:
             _refuse_encrypted(path)
-        if kind in _EBML_INSIDE and stop <= end:
-            _check_segment(path, file, body, stop)
+        if kind in _EBML_INSIDE and stop <= end and depth < _DEEPEST_NESTING:
+            _check_segment(path, file, body, stop, depth + 1)
         position = max(stop, position + 1)
+    _refuse_parts(path)
 
 
 def _element(file: BinaryIO, position: int, parent_end: int) -> tuple[int, int, int]:
@@ -304,7 +320,7 @@ def _webp_size(head: bytes) -> tuple[int, int] | None:
 def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
     """Find the first start-of-frame marker."""
     position = 2
-    while True:
+    for _ in range(_MOST_PARTS):
         file.seek(position)
         segment = file.read(9)
         if len(segment) < 9 or segment[0] != 0xFF:
@@ -316,6 +332,7 @@ def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
             return int.from_bytes(segment[7:9], "big"), int.from_bytes(segment[5:7], "big")
         else:
             position += 2 + int.from_bytes(segment[2:4], "big")
+    return None
 
 
 def check_png(path: Path, file: BinaryIO, length: int) -> None:
@@ -326,7 +343,9 @@ def check_png(path: Path, file: BinaryIO, length: int) -> None:
         UnsafeMedia: something follows (``media.polyglot``).
     """
     position = 8
-    while position + 12 <= length:
+    for _ in range(_MOST_PARTS):
+        if position + 12 > length:
+            break
         file.seek(position)
         header = file.read(8)
         position += 12 + int.from_bytes(header[:4], "big")

@@ -169,6 +169,11 @@ HOSTILE_VIDEOS: dict[str, tuple[str, str, Callable[[bytes], bytes]]] = {
     ),
     "protected entry": ("a.mp4", "media.encrypted", lambda good: good.replace(b"avc1", b"encv")),
     "protection header": ("a.mp4", "media.encrypted", lambda good: good + box(b"pssh", bytes(24))),
+    "a million empty boxes": (
+        "a.mp4",
+        "media.too_many_parts",
+        lambda good: good + box(b"free", b"") * 300_000,
+    ),
     "noise with a header": (
         "a.mp4",
         "video.no_video_stream",
@@ -268,6 +273,19 @@ def test_a_damaged_matroska_is_truncated_or_foreign(tmp_path: Path, make: Make) 
         assert caught.value.code == code
 
 
+def test_nesting_without_end_is_no_way_to_stop_us(tmp_path: Path, make: Make) -> None:
+    good = make("g.mkv", *source("testsrc2=s=64x64:d=1"), *H264).read_bytes()
+    nested = b""
+    for _ in range(3000):
+        # A Tracks element in a Tracks element, sizes in eight bytes.
+        nested = b"\x16\x54\xae\x6b\x01" + len(nested).to_bytes(7, "big") + nested
+    at = good.index(b"\x16\x54\xae\x6b")
+    path = tmp_path / "a.mkv"
+    path.write_bytes(good[:at] + nested + good[at:])
+    with pytest.raises(BadMedia):
+        probe_video(path)
+
+
 # --- photos ---------------------------------------------------------------------------------------
 
 HOSTILE_PHOTOS: dict[str, tuple[str, str, Callable[[], bytes]]] = {
@@ -278,6 +296,7 @@ HOSTILE_PHOTOS: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "png bomb": ("a.png", "image.bomb", lambda: png(40_000, 40_000)),
     "large png": ("a.png", "image.too_large", lambda: png(8000, 8000)),
     "large jpeg": ("a.jpg", "image.too_large", lambda: declared_jpeg(9000, 9000)),
+    "fill bytes only": ("a.jpg", "media.truncated", lambda: b"\xff\xd8" + b"\xff" * 2_000_000),
     "cut jpeg": ("a.jpg", "media.truncated", lambda: jpeg(300, 300)[:9000]),
     "cut in its header": ("a.jpg", "media.truncated", lambda: jpeg(300, 300)[:60]),
     "cut png": ("a.png", "media.truncated", lambda: png(64, 64)[:-14]),
