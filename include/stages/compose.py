@@ -23,7 +23,7 @@ from include.stages.segments import Segment, read_segments
 from include.stages.upscaling import upscale_window, upscaler_for
 from include.stages.voice import VoicePlace, voice_of
 from models.face.roi import Window
-from models.upscale import Upscaler
+from models.upscale.base import Upscaler
 
 Image = NDArray[np.uint8]
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from include.contracts.manifest import KeyMaterial
 from models.face.roi import Window
-from models.upscale import Upscaler, load_upscaler
+from models.upscale import load_upscaler
+from models.upscale.base import Upscaler
 
 Image = NDArray[np.uint8]
 

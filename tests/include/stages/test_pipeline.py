@@ -37,6 +37,8 @@ from tests.support.tiny import (
     tiny_environment,
 )
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).with_name("golden.json")
 
 
