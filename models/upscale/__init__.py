@@ -1,0 +1,86 @@
+"""Single-image super-resolution by 2 or 4.
+
+upscaler = load_upscaler("compact", 2)
+large = upscaler.upscale(rgb)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from models.registry import Backend
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from models.upscale.base import Upscaler
+
+__all__ = ["BACKENDS", "RECEPTIVE_FIELD", "load_upscaler"]
+
+RECEPTIVE_FIELD: Final[Mapping[str, Mapping[int, int]]] = {
+    "compact": {2: 5, 4: 8},
+    "lanczos": {2: 4, 4: 4},
+}
+"""Backend to scale to radius in input pixels, for planning without loading a model."""
+
+BACKENDS: Final[Mapping[str, Backend]] = {
+    "compact": Backend(
+        stage="upscale",
+        name="compact",
+        version="1",
+        weights_sha256="3731a6e6de1dc33bf4ca5ffe573fa307d437ce9e1c55af30738dc7ab5b0faf4f",
+        licence="Apache-2.0",
+        origin="trained by models/upscale/train.py on pictures that ship with scikit-image,"
+        " scikit-learn and matplotlib, and on drawn ones",
+        limits={
+            "scales": "2, 4 (4 is 2 twice)",
+            "receptive_field": "5 at scale 2, 8 at scale 4 (radius, input pixels)",
+            "devices": "cpu, cuda (cuda within one code value of cpu)",
+            "content": "luma detail only, chroma is interpolated; invents no texture",
+        },
+    ),
+    "lanczos": Backend(
+        stage="upscale",
+        name="lanczos",
+        version="1",
+        weights_sha256=None,
+        licence="Apache-2.0",
+        origin="OpenCV, INTER_LANCZOS4",
+        limits={
+            "scales": "2, 4",
+            "receptive_field": "4 at scale 2, 4 at scale 4 (radius, input pixels)",
+            "devices": "cpu",
+            "content": "interpolation: softer than the source's own resolution",
+        },
+    ),
+}
+
+
+def load_upscaler(name: str, scale: int, *, threads: int = 1, device: str = "cpu") -> Upscaler:
+    """Load a backend.
+
+    Args:
+        name: a key of `BACKENDS`.
+        scale: 2 or 4.
+        threads: CPU threads for one picture; the result is the same for any number.
+        device: ``cpu`` or ``cuda``; `lanczos` always runs on the CPU.
+
+    Returns:
+        The upscaler, ready for many pictures; not to be shared between threads.
+
+    Raises:
+        ValueError: unknown backend or scale, missing or changed weights, device not there.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f"no upscale backend {name!r}; there are {', '.join(sorted(BACKENDS))}")
+    if scale not in RECEPTIVE_FIELD[name]:
+        raise ValueError(f"{name} cannot upscale by {scale}; take 2 or 4")
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; it must be at least 1")
+    if name == "lanczos":
+        from models.upscale.lanczos import Lanczos
+
+        return Lanczos(scale)
+    from models.upscale.compact import Compact
+
+    return Compact(scale, threads=threads, device=device)

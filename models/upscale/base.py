@@ -1,0 +1,48 @@
+"""What every single-image upscaler promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+class Upscaler(ABC):
+    """Enlarges one picture by a whole factor, every pixel from its neighbourhood only.
+
+    Results do not depend on where a window lies: upscaling a window that reaches
+    `receptive_field` pixels beyond the wanted ones, or to the frame's edge where that is nearer,
+    gives the pixels that upscaling the whole frame gives. Beyond the frame's edge its outermost
+    pixels are repeated. Results do not depend on the number of threads.
+    """
+
+    name: str
+    """Backend name as in `models.upscale.BACKENDS`."""
+    scale: int
+    """Output pixels per input pixel along each side: 2 or 4."""
+    receptive_field: int
+    """Radius in input pixels: how far from itself an output pixel can look."""
+
+    @abstractmethod
+    def upscale(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Enlarge one picture.
+
+        Args:
+            rgb: uint8 [h, w, 3], h and w at least 1.
+
+        Returns:
+            A new uint8 [h * scale, w * scale, 3].
+
+        Raises:
+            ValueError: not such a picture.
+        """
+
+
+def check_picture(rgb: npt.NDArray[np.uint8]) -> None:
+    """Refuse what is not a uint8 [h, w, 3] picture with at least one pixel."""
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
+        raise ValueError(f"an upscaler takes uint8 [h, w, 3], not {rgb.dtype} {list(rgb.shape)}")

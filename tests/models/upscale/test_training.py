@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.upscale import degrade, patches, synthetic, train
+from models.upscale.network import Collapsible, TrainedForm
+
+
+def test_a_collapsed_block_equals_its_wide_form():
+    torch.manual_seed(0)
+    base = torch.randn(6, 6, 3, 3)
+    block = Collapsible(base, torch.randn(6), 20, gain=1.0)
+    x = torch.randn(1, 6, 9, 9)
+    wide = F.conv2d(F.conv2d(x, block.wide), block.narrow[:, :, None, None], block.bias)
+    weight, bias = block.collapse()
+    expected = wide + F.conv2d(x, base)
+    torch.testing.assert_close(F.conv2d(x, weight, bias), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_resumed_training_starts_from_the_kernels_it_was_given():
+    torch.manual_seed(0)
+    kernels = TrainedForm.fresh(8, 3).kernels()
+    for (weight, bias), (same_weight, same_bias) in zip(
+        kernels, TrainedForm.resumed(kernels).kernels(), strict=True
+    ):
+        assert torch.equal(weight, same_weight)
+        assert torch.equal(bias, same_bias)
+
+
+@pytest.mark.parametrize("name", degrade.NAMES)
+def test_a_degradation_halves_a_picture_and_keeps_its_mean(name):
+    rgb = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    small = degrade.halve(rgb, name)
+    assert small.dtype == np.uint8
+    assert small.shape == (32, 24, 3)
+    assert abs(small.mean() - rgb.mean()) < 2
+
+
+def test_an_unknown_degradation_or_odd_side_is_refused():
+    with pytest.raises(ValueError, match="is unknown"):
+        degrade.halve(np.zeros((4, 4, 3), np.uint8), "mystery")
+    with pytest.raises(ValueError, match="odd side"):
+        degrade.halve(np.zeros((5, 4, 3), np.uint8), "bicubic")
+
+
+@pytest.mark.parametrize("draw", [synthetic.dead_leaves, synthetic.lettering, synthetic.strokes])
+def test_drawn_pictures_depend_on_the_seed_only(draw):
+    first, again, other = (draw(np.random.default_rng(seed), 64) for seed in (3, 3, 4))
+    assert first.shape == (64, 64)
+    assert first.dtype == np.float32
+    assert -0.01 <= first.min() < first.max() <= 1.01
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_hundred_steps_of_training_beat_cubic_interpolation():
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    drawn = [synthetic.dead_leaves(rng, 128) for _ in range(3)]
+    net = TrainedForm.fresh(8, 3)
+    kernels = train.fit(net, [patches.Source(1.0, drawn[:2])], 100, 1e-2, rng)
+    sharp = torch.from_numpy(drawn[2])[None, None]
+    small = degrade.halve_bicubic(sharp)
+    cubic = F.interpolate(small, scale_factor=2, mode="bicubic", align_corners=False)
+    inner = slice(6, -6)  # three convolutions consume three small pixels on each side
+    before = (cubic - sharp)[..., inner, inner].square().mean()
+    with torch.no_grad():
+        after = (train.enlarge(small, kernels) - sharp[..., inner, inner]).square().mean()
+    assert after < before
