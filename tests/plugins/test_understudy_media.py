@@ -1,0 +1,62 @@
+"""The media plugin: what it serves, and that it is light to load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.airflow
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, None),
+        ("bytes=0-", (0, 99)),
+        ("bytes=10-19", (10, 19)),
+        ("bytes=-5", (95, 99)),
+        ("bytes=90-500", (90, 99)),
+        ("bytes=100-", None),
+        ("bytes=9-3", None),
+        ("bytes=0-1,5-6", None),
+        ("bytes=-", None),
+    ],
+)
+def test_byte_ranges(header, expected):
+    from plugins.understudy_media import byte_range
+
+    assert byte_range(header, 100) == expected
+
+
+def test_only_pictures_and_videos_are_shown():
+    from plugins.understudy_media import media_type
+
+    assert media_type(b"\xff\xd8\xff\xe0") == "image/jpeg"
+    assert media_type(b"\x00\x00\x00\x20ftypisom") == "video/mp4"
+    assert media_type(b'{"face_sha256": 1}') is None
+    assert media_type(b"<html>") is None
+
+
+@pytest.mark.parametrize(
+    "key", ["acme/plan/x.json", "../secrets", "acme/blob/aa/../../x", "", "acme/blob/aa/" + "g" * 64]
+)
+def test_only_blobs_have_an_address(key):
+    from plugins.understudy_media import BLOB
+
+    assert not BLOB.fullmatch(key)
+
+
+def test_loading_the_plugin_imports_no_web_framework():
+    code = (
+        "import sys; import plugins.understudy_media;"
+        "print([m for m in ('fastapi', 'boto3', 'airflow.api_fastapi.app') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
