@@ -14,6 +14,8 @@ from pathlib import Path
 from include.errors import BadMedia
 
 C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+_STORE_HEADER = C2PA_UUID + bytes(4) + b"manifest\0" + bytes(8)
+"""Version and flags, the purpose, and the offset of a Merkle box, of which there is none."""
 ALLOWED = frozenset({b"ftyp", b"moov", b"mdat", b"uuid", b"free", b"skip"})
 BRANDS = frozenset(
     {b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ", b"qt  "}
@@ -112,12 +114,8 @@ def manifest_store(path: Path, boxes: list[Box]) -> bytes | None:
         with path.open("rb") as stream:
             stream.seek(box.offset + box.header)
             content = stream.read(box.size - box.header)
-        # uuid, version and flags, the purpose as a C string, 8 bytes of offset to a Merkle box.
-        if content[:16] != C2PA_UUID:
-            continue
-        purpose, _, rest = content[20:].partition(b"\0")
-        if purpose == b"manifest" and len(rest) > 8:
-            return rest[8:]
+        if content.startswith(_STORE_HEADER):
+            return content[len(_STORE_HEADER) :]
     return None
 
 

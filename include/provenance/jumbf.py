@@ -15,6 +15,10 @@ _TYPE_SUFFIX = bytes.fromhex("00110010800000aa00389b71")
 _TYPES = (b"c2pa", b"c2ma", b"c2um", b"c2as", b"c2cl", b"c2cs", b"c2vc", b"cbor", b"json")
 _TOGGLES = (0x03, 0x13)
 """Requestable with a label, and the same with a salt; the other bits are reserved or unused."""
+_PARTS = ["c2pa.assertions", "c2pa.claim.v2", "c2pa.signature"]
+"""What our manifest consists of, by label."""
+_NEEDED = ({"c2pa.assertions"}, {"c2pa.claim", "c2pa.claim.v2"}, {"c2pa.signature"})
+"""What every manifest, an ingredient's too, has: one of each."""
 
 
 class Malformed(ValueError):
@@ -48,8 +52,8 @@ def active_signature(store: bytes) -> CoseSign1:
     raise Malformed("the active manifest has no signature")
 
 
-def description_problems(store: bytes) -> list[str]:
-    """Check the description boxes of the store and its active manifest.
+def structure_problems(store: bytes) -> list[str]:
+    """Check labels and description boxes of the store and its manifests.
 
     The library rebuilds them before it hashes, so that a flipped bit there goes unnoticed.
 
@@ -64,6 +68,14 @@ def description_problems(store: bytes) -> list[str]:
     manifests = [inner for _, inner in _superboxes(content)]
     descriptions += [found for inner in manifests[-1:] for found in _all_descriptions(inner, 0)]
     problems = []
+    if _label(content) != "c2pa":
+        problems.append("the manifest store is not labelled c2pa")
+    parts = [sorted(label for label, _ in _superboxes(inner)) for inner in manifests]
+    if parts and parts[-1] != _PARTS:
+        problems.append("the manifest does not consist of assertions, claim and signature")
+    for labels in parts[:-1]:
+        if any(len(needed.intersection(labels)) != 1 for needed in _NEEDED):
+            problems.append("an ingredient's manifest lacks its assertions, claim or signature")
     for description in descriptions:
         if description[:4] not in _TYPES or description[4:16] != _TYPE_SUFFIX:
             problems.append("a manifest box is of an unknown type")

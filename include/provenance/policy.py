@@ -7,7 +7,7 @@ from typing import Any
 
 from cryptography import x509
 
-from include.provenance.jumbf import Malformed, active_signature, description_problems
+from include.provenance.jumbf import Malformed, active_signature, structure_problems
 from include.provenance.lint import lint_manifest
 from include.provenance.manifest import CONSENT_LABEL, CONTAINER_LABEL, RELEASABLE, SAFETY_LABEL
 
@@ -28,7 +28,7 @@ def signature_problems(store: bytes | None) -> list[str]:
     if store is None:
         return ["the manifest store is not where C2PA puts it"]
     try:
-        problems = description_problems(store)
+        problems = structure_problems(store)
         signature = active_signature(store)
         leaf = x509.load_der_x509_certificate(signature.certificates[0])
         usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value

@@ -98,7 +98,9 @@ def verify_video(path: Path, anchors_pem: str | None = None) -> Verification:
     except c2pa.C2paError as error:
         state, why = _read_failure(error)
         return Verification(path, sha256, state, (why, *container))
-    manifest = report["manifests"][report["active_manifest"]]
+    manifest = report.get("manifests", {}).get(report.get("active_manifest"))
+    if manifest is None:
+        return Verification(path, sha256, "Unreadable", ("there is no active manifest", *container))
     ingredients = _ingredients(report, manifest)
     failures = [
         *_library_failures(report, state),
