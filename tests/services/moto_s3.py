@@ -1,7 +1,8 @@
 """An S3 emulator for tests: moto's server from the tools environment.
 
 It checks neither signatures nor checksums and keeps everything in memory: tests that ran on it
-say "emulator" in their ids.
+say "emulator" in their ids. It serves from several threads and makes a conditional PUT in two steps
+(look, then write), so two racers may both win; here a lock lets it work on one request at a time.
 """
 
 from __future__ import annotations
@@ -22,10 +23,26 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 _START_S = 60
 
 
-def moto_program() -> Path:
-    """Where ``moto_server`` is: ``$UNDERSTUDY_TOOLS/bin`` or the repository's tools environment."""
+_SERVER = """
+import sys
+from threading import Lock
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+
+moto, lock = DomainDispatcherApplication(create_backend_app), Lock()
+
+def one_at_a_time(environ, start_response):
+    with lock:
+        return moto(environ, start_response)
+
+run_simple("127.0.0.1", int(sys.argv[1]), one_at_a_time, threaded=True)
+"""
+
+
+def tools_python() -> Path:
+    """The Python that has moto: in ``$UNDERSTUDY_TOOLS``, else the repository's own tools."""
     tools = Path(os.environ.get("UNDERSTUDY_TOOLS") or _REPOSITORY / ".venv" / "tools")
-    return tools / "bin" / "moto_server"
+    return tools / "bin" / "python"
 
 
 @contextlib.contextmanager
@@ -39,7 +56,7 @@ def moto_s3() -> Iterator[Endpoint]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
-        [moto_program(), "-H", "127.0.0.1", "-p", str(port)],
+        [tools_python(), "-c", _SERVER, str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -59,4 +76,4 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
             urllib.request.urlopen(url, timeout=5).close()
             return
         time.sleep(0.1)
-    raise RuntimeError(f"{moto_program()} did not answer at {url}.")
+    raise RuntimeError(f"moto of {tools_python()} did not answer at {url}.")

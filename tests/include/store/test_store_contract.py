@@ -132,7 +132,7 @@ def test_eight_threads_racing_to_create_have_one_winner(store: ObjectStore) -> N
         results = list(pool.map(race, range(ways)))
     for turn in range(rounds):
         winners = [me for me in range(ways) if results[me][turn]]
-        assert len(winners) == 1
+        assert len(winners) == 1, f"winners: {winners}"
         assert store.get(f"race/{turn}") == b"%d" % winners[0] * 1000
 
 
