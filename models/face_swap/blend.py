@@ -18,6 +18,18 @@ SMALL_CELLS_PER_EYE = 20
 OCCLUDED = (38.0, 80.0)
 """Difference in grey levels on forehead and cheeks: skin still, and surely something in front."""
 
+LIKE_SKIN = 28.0
+"""Difference in grey levels at which the frame at the face's edge is hardly its skin."""
+
+TRUST = 0.03
+"""Weight of leaving a cell as it is, where the best cell of the edge has 1."""
+
+DARK = 8.0
+"""Grey levels added before a ratio is taken, so that black has one."""
+
+GAIN_RANGE = (0.7, 1.4)
+"""Limits to the factor that meets the frame's colour."""
+
 SUBPIXEL_BITS = 4
 
 
@@ -36,11 +48,11 @@ def sample_small(plane: Image, seen: Map, eye: float) -> Image:
 
 
 def match_edges(
-    frame: Image, warped: Image, alpha: Image, smooth: Image, cover: Image
+    frame: Image, warped: Image, alpha: Image, zones: Image, cover: Image
 ) -> tuple[Image, Image]:
     """Shift the warped face's colours so that it meets the frame at its edge.
 
-    A membrane: the difference to the frame along the fading edge is diffused inwards (Perez et al.,
+    A membrane: the ratio to the frame along the fading edge is diffused inwards (Perez et al.,
     "Poisson Image Editing", SIGGRAPH 2003, solved by pull-push as in Gortler et al., "The
     Lumigraph", SIGGRAPH 1996) at low resolution. Where forehead or cheek differ too much from the
     frame, hair, a hand or a microphone is in front, and the frame stays.
@@ -49,24 +61,30 @@ def match_edges(
         frame: uint8 [h, w, 3].
         warped: uint8 [h, w, 3].
         alpha: uint8 [h, w] opacity of the warped face.
-        smooth: uint8 [h', w'] low-resolution mask of where only skin is expected.
+        zones: uint8 [h', w', 3] low-resolution masks: where only skin is expected; how far inside
+            the face's edge; where the warped face has skin.
         cover: uint8 [h, w] where the warped face is defined.
 
     Returns:
         The shifted face and the reduced opacity.
     """
     height, width = alpha.shape
-    size = smooth.shape[1], smooth.shape[0]
+    size = zones.shape[1], zones.shape[0]
+    smooth, inside, skin = np.moveaxis(zones.astype(np.float32) / 255, 2, 0)
     low = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (frame, warped)]
     gap = low[0].astype(np.float32) - low[1].astype(np.float32)
-    opacity = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     valid = (cv2.resize(cover, size, interpolation=cv2.INTER_AREA) > 250).astype(np.float32)
     amount = np.abs(gap).mean(2)
     hidden = np.clip((amount - OCCLUDED[0]) / (OCCLUDED[1] - OCCLUDED[0]), 0, 1)
-    hidden = cv2.GaussianBlur(hidden * (smooth.astype(np.float32) / 255), (0, 0), 0.8)
-    weight = valid * np.clip(1 - opacity, 0, 1) ** 2 * np.clip(1 - amount / OCCLUDED[1], 0, 1)
-    field = cv2.resize(_diffuse(gap, weight + 1e-4 * valid), (width, height))
-    shifted = cv2.add(warped, field, dtype=cv2.CV_8U)
+    hidden = cv2.GaussianBlur(hidden * smooth, (0, 0), 0.8)
+    # Hair or a wall beyond the edge is not the colour to meet.
+    weight = valid * skin * (1 - inside) ** 2 * np.exp(-np.square(amount / LIKE_SKIN))
+    # A factor, not a difference: it leaves brows and pupils dark.
+    ratio = (low[0].astype(np.float32) + DARK) / (low[1].astype(np.float32) + DARK)
+    # Far from the edge the texture's own match holds: edges flicker with what passes behind them.
+    mean = (np.clip(ratio, *GAIN_RANGE) * weight[..., None] + TRUST) / (weight + TRUST)[..., None]
+    factor = _diffuse(mean, (weight + TRUST).astype(np.float32))
+    shifted = cv2.multiply(warped, cv2.resize(factor, (width, height)), dtype=cv2.CV_8U)
     if hidden.max() > 0.01:
         shown = cv2.resize((255 * (1 - hidden)).astype(np.uint8), (width, height))
         alpha = np.asarray(cv2.multiply(alpha, shown, scale=1 / 255), np.uint8)

@@ -104,8 +104,8 @@ class MeshSwapper:
         rgba = cv2.remap(texture.rgba, seen.x, seen.y, cv2.INTER_LINEAR)
         warped = np.ascontiguousarray(rgba[..., :3])
         alpha = np.asarray(cv2.multiply(rgba[..., 3], seen.cover, scale=strength / 255), np.uint8)
-        smooth = blend.sample_small(texture.smooth, seen, eye)
-        warped, alpha = blend.match_edges(part, warped, alpha, smooth, seen.cover)
+        zones = blend.sample_small(texture.zones, seen, eye)
+        warped, alpha = blend.match_edges(part, warped, alpha, zones, seen.cover)
         blend.cut(alpha, points[topology.INNER_LIPS], 0.012 * eye, rim=0.010 * eye)
         gaze.cut_eyes(alpha, points, reference, texture.eyes_open)
         return blend.over(part, warped, alpha), alpha

@@ -38,6 +38,9 @@ CHROMA_RANGE = (0.5, 1.0)
 HAIR = (20.0, 34.0)
 """Difference in L from the face's skin at which a place at its rim is in doubt, and surely hair."""
 
+EDGE = 0.015
+"""Blur over the oval's width of the border between skin and hair."""
+
 GRAZING = (0.30, 0.60)
 """Cosine of a surface to the photo's camera between which the mirrored half takes over."""
 
@@ -48,8 +51,10 @@ class Texture:
 
     rgba: Image
     """[h, w, 4]; alpha is how much of the face is put over the frame."""
-    smooth: Image
-    """[h, w] 255 on forehead and cheeks, where only skin is expected."""
+    zones: Image
+    """[h, w, 3] 255 on forehead and cheeks, where only skin is expected; 255 inside the face,
+    falling to 0 at the oval's edge, where the frame's colour must be met; 255 where the photo has
+    skin, not hair or background."""
     irises: Float
     """[2, 2] centres of the photo's irises, (left, right)."""
     eyes_open: tuple[float, float]
@@ -69,9 +74,14 @@ def make_texture(source: Image, points: Points, reference: ColourReference) -> T
     laid = _lay_out(source, points, layout, reference.size)
     face = _match_light(laid.face, reference.appearance, regions)
     face = _match_detail(face, reference)
-    alpha = regions.feather * _shows_skin(face, regions)
+    odd = _odd(face, regions)
+    alpha = regions.feather * (
+        1 - cv2.GaussianBlur(odd * regions.rim, (0, 0), EDGE * regions.width)
+    )
     rgba = np.dstack([face, np.round(alpha * 255).astype(np.uint8)])
-    return Texture(np.ascontiguousarray(rgba), regions.smooth, laid.irises, laid.eyes_open)
+    planes = [regions.smooth / 255, regions.feather, 1 - odd]
+    zones = np.round(np.dstack(planes) * 255).astype(np.uint8)
+    return Texture(np.ascontiguousarray(rgba), zones, laid.irises, laid.eyes_open)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +97,7 @@ class Regions:
     smooth: Image
     """[h, w] 255 on forehead and upper cheeks."""
     rim: Float
-    """[h, w] 1 along the oval's edge above the mouth, without the brows."""
+    """[h, w] 1 along the oval's edge above the mouth, without brows and eyes."""
     feather: Float
     """[h, w] 0 at the oval's edge, rising to 1 inside."""
 
@@ -111,6 +121,8 @@ class Regions:
         rim[int(points[topology.LEFT_MOUTH_CORNER, 1]) :] = 0
         for brow in (topology.LEFT_BROW, topology.RIGHT_BROW):
             rim[cv2.dilate(_polygon(layouts[-1][brow], width, height), grow) > 0] = 0
+        for lids in gaze.EYES:
+            rim[cv2.dilate(_polygon(points[lids], width, height), _disc(span * 0.10)) > 0] = 0
         return cls(span, oval, skin, _smooth_zone(layouts, skin, span), rim, feather)
 
 
@@ -244,13 +256,13 @@ def _match_detail(face: Image, reference: ColourReference) -> Image:
     return soft
 
 
-def _shows_skin(face: Image, regions: Regions) -> Float:
-    """1, and 0 where the photo has hair or background over temples, forehead or ears."""
-    sigma = 0.015 * regions.width
+def _odd(face: Image, regions: Regions) -> Float:
+    """0 where the photo is as light as the face's skin, 1 at hair, features and background."""
+    sigma = EDGE * regions.width
     light = cv2.GaussianBlur(_lab(face)[..., 0], (0, 0), sigma)
     usual = float(np.median(light[regions.skin > 0]))
-    odd = np.clip((np.abs(light - usual) - HAIR[0]) / (HAIR[1] - HAIR[0]), 0, 1) * regions.rim
-    return np.asarray(1 - cv2.GaussianBlur(odd, (0, 0), sigma), np.float32)
+    odd = np.clip((np.abs(light - usual) - HAIR[0]) / (HAIR[1] - HAIR[0]), 0, 1)
+    return np.asarray(odd, np.float32)
 
 
 def _lab(rgb: Image) -> Float:
