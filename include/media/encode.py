@@ -242,6 +242,11 @@ class _YuvWriter(_Writer[Yuv420]):
         )
 
 
+def _declared(source: Any) -> Any:
+    """Say what the pixels are; changes none of them."""
+    return source.filter("setparams", **BT709_FILTER).filter("setsar", 1)
+
+
 class LosslessYuvWriter(_YuvWriter):
     """Writes ``Yuv420`` frames losslessly, for mezzanines and plates (H.264 -qp 0 in Matroska).
 
@@ -254,7 +259,7 @@ class LosslessYuvWriter(_YuvWriter):
     keyframe_every: ClassVar[int] = 12
 
     def _graph(self, source: Any) -> tuple[Any, dict[str, Any]]:
-        return source.filter("setparams", **BT709_FILTER), {
+        return _declared(source), {
             "format": "matroska",
             **lossless_h264_options(),
         }
@@ -326,4 +331,4 @@ class DeliveryWriter(_YuvWriter):
         }
         if self._keyframes:
             options["force_key_frames"] = "expr:" + "+".join(f"eq(n,{n})" for n in self._keyframes)
-        return source.filter("setparams", **BT709_FILTER), options
+        return _declared(source), options

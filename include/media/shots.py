@@ -29,7 +29,7 @@ _NEIGHBOURHOOD = 4
 # A flash is over after so many frames.
 _FLASH_FRAMES = 3
 # Two cuts closer than this are one.
-_SHORTEST_SHOT = 5
+_SHORTEST_SHOT = 3
 
 _Small = npt.NDArray[np.uint8]
 

@@ -250,6 +250,10 @@ def test_cuts_are_found_at_their_frame() -> None:
     assert shot_starts(converted(*parts)) == [0, 25, 65, 77]
 
 
+def test_a_short_card_before_the_first_cut_is_a_shot() -> None:
+    assert shot_starts(converted(scene(1, 3), scene(2, 20))) == [0, 3]
+
+
 def test_pans_noise_and_fades_are_no_cuts() -> None:
     assert shot_starts(converted(scene(4, 60, drift=8))) == [0]
     fade = ((f * (n / 40)).astype(np.uint8) for n, f in enumerate(scene(5, 40)))
