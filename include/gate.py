@@ -50,7 +50,7 @@ def _verify(ctx: StageContext, unit: UnitPlan, scope: set[str]) -> ConsentRecord
             face_sha256=face,
             audio_sha256=audio,
             revoked=ctx.settings.revoked_records(),
-            keys=ctx.settings.state / "consent",
+            keys=ctx.settings.consent_keys,
         )
     except ConsentError as error:
         raise ConsentError(f"{ctx.unit.id}: {error.message}", code=error.code) from error

@@ -163,7 +163,7 @@ def _check_presenter(
         scope={"template"},
         face_sha256=video.blob.sha256,
         revoked=settings.revoked_records(),
-        keys=settings.state / "consent",
+        keys=settings.consent_keys,
     )
 
 
@@ -234,7 +234,7 @@ def _take_row(
         face_sha256=sources["face"].blob.sha256,
         audio_sha256=sources["audio"].blob.sha256 if row.audio else None,
         revoked=settings.revoked_records(),
-        keys=settings.state / "consent",
+        keys=settings.consent_keys,
     )
     unit = UnitPlan(
         id=row.id,

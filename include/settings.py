@@ -9,6 +9,7 @@ UNDERSTUDY_ROOTS           folders that briefs and their media may lie in, separ
                            (the project's folder)
 UNDERSTUDY_WORKER_PYTHON   interpreter that runs stages (.venv/worker/bin/python)
 UNDERSTUDY_NUDITY_PYTHON   interpreter of the nudity detector (.venv/nudity/bin/python)
+UNDERSTUDY_CONSENT_KEYS    tenants' consent keys (below UNDERSTUDY_STATE)
 UNDERSTUDY_THREADS         threads per stage process (1)
 UNDERSTUDY_SLOTS           stage processes at a time on this machine (number of cores)
 UNDERSTUDY_SHARD_SIZE      recipients per shard; 0 chooses by campaign size (0)
@@ -23,6 +24,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from include.consent import KEYS_ENV
 from include.errors import Usage
 from include.provenance.state import state_dir
 
@@ -76,6 +78,12 @@ class Settings:
     def with_store(self, uri: str) -> Settings:
         """The same settings on another store."""
         return replace(self, store=uri)
+
+    @property
+    def consent_keys(self) -> Path:
+        """Folder of the tenants' consent keys."""
+        configured = os.environ.get(KEYS_ENV)
+        return Path(configured) if configured else self.state / "consent"
 
     def revoked_records(self) -> frozenset[str]:
         """Ids of consent records that were revoked."""

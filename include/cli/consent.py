@@ -55,7 +55,7 @@ def _issue(args: argparse.Namespace) -> None:
         audio_sha256=_digest(args.audio) if args.audio else None,
         campaigns=args.campaign or ["*"],
         expires=args.expires,
-        keys=Settings.from_env().state / "consent",
+        keys=Settings.from_env().consent_keys,
     )
     try:
         args.out.parent.mkdir(parents=True, exist_ok=True)

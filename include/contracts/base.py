@@ -18,7 +18,8 @@ Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,6
 class Contract(BaseModel):
     """Base of all contracts: immutable, and an unknown field is an error, not a shrug."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # NaN must fail in canonical_json, not become null and share a key with it.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 def canonical_json(value: Any) -> bytes:

@@ -55,7 +55,7 @@ def _issue(
         face_sha256=face,
         audio_sha256=audio,
         evidence="a synthetic person of the sample campaign",
-        keys=settings.state / "consent",
+        keys=settings.consent_keys,
     )
     write_atomic(out, dump_consent(record), mode=0o644)
 
@@ -72,7 +72,7 @@ def _holds(
             scope=scope,
             face_sha256=face,
             audio_sha256=audio,
-            keys=settings.state / "consent",
+            keys=settings.consent_keys,
         )
     except ConsentError:
         return False

@@ -9,7 +9,6 @@ from include import VERSION
 from include.contracts.manifest import BlobRef, Manifest
 from include.errors import ProvenanceError
 from include.gate import check_consents
-from include.provenance.pki import signing_identity
 from include.provenance.verify import require_verified
 from include.stages.context import Hold, Output, StageContext
 from include.verdict import release
@@ -43,9 +42,8 @@ def run(ctx: StageContext, artifact: str) -> Output | Hold:
     if released is None:
         return Hold("review.waiting", f"{ctx.unit.id}: waits for a person's answer")
     consents = check_consents(ctx)
-    anchors = signing_identity(state=ctx.settings.state).anchors_pem
     try:
-        check = require_verified(ctx.fetch("sign", "video"), anchors)  # fetch checks the digest
+        check = require_verified(ctx.fetch("sign", "video"))  # fetch checks the digest
     except ProvenanceError as error:
         raise ProvenanceError(f"{ctx.unit.id}: {error.message}", code=error.code) from error
     report = ctx.scratch / "report.json"

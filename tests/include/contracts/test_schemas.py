@@ -98,3 +98,8 @@ def test_everything_in_the_material_is_in_the_key(change: dict[str, object]) -> 
         stage="compose", stage_version=1, backend=BackendRef(name="b", version="1")
     )
     assert base.model_copy(update=change).key() != base.key()
+
+
+def test_a_parameter_that_is_not_a_number_has_no_key() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        KeyMaterial(stage="compose", stage_version=1, params={"x": float("nan")}).key()
