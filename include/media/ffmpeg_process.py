@@ -10,8 +10,7 @@ import imageio_ffmpeg
 
 from include.errors import Bug, OutOfMemory, StoreUnavailable, UnderstudyError
 
-# -nostdin keeps ffmpeg away from a terminal; bitexact leaves versions and dates out of the files,
-# so that the same pixels give the same bytes.
+# -nostdin keeps ffmpeg from reading keys off a terminal; frames through pipe:0 are not affected.
 GLOBAL_ARGUMENTS = ("-hide_banner", "-nostdin", "-loglevel", "error", "-y")
 TAIL_BYTES = 2000
 
