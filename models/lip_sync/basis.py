@@ -23,7 +23,7 @@ Float32 = npt.NDArray[np.float32]
 
 CHIN_DROP = 0.52
 """How far the chin drops per unit of lip opening; people differ from 0.43 to 0.62."""
-ROUNDED, SPREAD = -0.10, 0.065
+ROUNDED, SPREAD = -0.115, 0.075
 """Change of the mouth's width, in eye distances, at width commands of -1 and 1."""
 CLOSING_UPPER = 0.35
 """Share of the upper lip in closing a mouth whose rest is open (a smile)."""
@@ -136,7 +136,7 @@ class Basis:
     spread: Float32
     """[k, 3] per unit of added mouth width (eye distances)."""
     extension: Float32
-    """[468, k]: displacement of every mesh point from those of the controls; 0 in the upper face."""
+    """[468, k]: displacement of the mesh from that of the controls; 0 in the upper face."""
 
     def targets(self, neutral: Points, gap: float, wider: float) -> Float32:
         """Return where the controls go, float32 [k, 3], head coordinates.
@@ -262,8 +262,9 @@ def closed_rest(head: Float32) -> Points:
     out[inner] += step
     out[topology.OUTER_LIPS] += 0.8 * step
     middle = float(np.linalg.norm(gap[4:7], axis=1).mean())
-    out[_JAW, 1] -= CHIN_DROP * (1 - CLOSING_UPPER) * middle
-    return out
+    jaw = np.concatenate([_JAW, _CHIN_PAD])
+    out[jaw] -= (1 - CLOSING_UPPER) * middle * _opening(out)[len(LIPS) :]
+    return np.asarray(out, np.float32)
 
 
 def lip_gap(head: Float32) -> Float32:

@@ -194,9 +194,8 @@ def _per_frame(
     """Mean of the curves and maximum of the gate over each frame's interval."""
     out_open, out_width = np.zeros(frames, np.float32), np.zeros(frames, np.float32)
     for i in range(frames):
-        low = int(round(float(i / rate) / STEP))
-        high = max(low + 1, int(round(float((i + 1) / rate) / STEP)))
+        low = round(float(i / rate) / STEP)
+        high = max(low + 1, round(float((i + 1) / rate) / STEP))
         out_open[i] = opening[low:high].mean() * (1.0 - gate[low:high].max())
         out_width[i] = width[low:high].mean()
     return MouthCurves(out_open, out_width, rate)
-

@@ -133,7 +133,7 @@ def _only_inside(crop: UInt8, points: Float32, eye: float) -> UInt8:
     """Replace what lies outside the inner lips by the mouth's own colours, fading to dark."""
     mask = np.zeros(crop.shape[:2], np.uint8)
     outline = np.round(points[topology.INNER_LIPS] * 16).astype(np.int32)
-    cv2.fillPoly(mask, [outline], 255, cv2.LINE_8, 4)
+    cv2.fillPoly(mask, [outline], (255,), cv2.LINE_8, 4)
     rounds = max(1, round(eye * 0.012))
     mask = np.asarray(cv2.erode(mask, np.ones((3, 3), np.uint8), iterations=rounds), np.uint8)
     outside = np.asarray(255 - mask, np.uint8)
@@ -184,7 +184,7 @@ def _patch(pixels: UInt8, at: Float32) -> Float32:
 def _inside(pixels: UInt8, outline: Float32) -> Float32:
     height, width = pixels.shape[:2]
     mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], 255)
+    cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], (255,))
     found = pixels[mask > 0].reshape(-1, 3).astype(np.float32)
     return found if len(found) else _patch(pixels, outline.mean(axis=0))
 
@@ -208,14 +208,14 @@ class PaintedInterior:
     def __init__(self, tones: Tones) -> None:
         light = float(tones.white @ _LUMA)
         tint = tones.skin / max(float(tones.skin.mean()), 1.0)
-        ivory = np.array([1.05, 1.0, 0.90], np.float32) * (0.65 + 0.35 * tint)
+        ivory = np.array([1.05, 1.0, 0.90], np.float32) * (0.5 + 0.5 * tint)
         enamel = np.minimum(0.95 * light * ivory, 225.0).astype(np.float32)
         self._teeth = _tooth_row(_ARCH, enamel, upper=True)
         self._lower = _tooth_row(_LOWER_ARCH, 0.72 * enamel, upper=False)
         flesh = 0.55 * tones.lip + 0.45 * light * np.array([0.80, 0.42, 0.42], np.float32)
         self._flesh = (0.72 * flesh).astype(np.float32)
-        dark = 0.13 * light * np.array([1.30, 0.62, 0.58], np.float32)
-        self._dark = np.clip(dark, 6.0, 48.0).astype(np.float32)
+        dark = 0.16 * light * np.array([1.30, 0.62, 0.58], np.float32)
+        self._dark = np.clip(dark, 6.0, 54.0).astype(np.float32)
 
     def paint(self, view: MouthView, *, teeth: bool = True) -> Float32:
         """Return the interior over the view's region, float32 [h, w, 3], with or without teeth."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter1d
 
 from models.face import topology
 from models.face.geometry import Similarity, head_pose
@@ -23,8 +22,6 @@ from models.lip_sync.interior import BankInterior, MouthView, PaintedInterior, m
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 
-SMOOTHING = 0.8
-"""Frames of smoothing of the face's own movement, against landmark noise."""
 OPEN_RANGE = (0.13, 0.20)
 """What "wide open" may mean, in eye distances, whatever the clip shows."""
 OPEN_DEFAULT = 0.15
@@ -32,6 +29,7 @@ OPEN_DEFAULT = 0.15
 _TALKS = 0.07
 _MARGIN = 5
 _FEATHER = 1.5
+_RIM = 0.14  # share of an open mouth's lip, from its inner edge, that is left behind
 _SLIT = 0.6  # pixels of gap under which nothing is seen between the lips
 
 
@@ -42,7 +40,7 @@ class MouthModel:
     Attributes:
         points: float32 [n, 478, 3] pixels as given; NaN rows without a face.
         poses: for each frame the similarity head -> pixels, None without a face.
-        controls: float32 [n, k, 3] the controls' places in head coordinates, smoothed in time.
+        controls: float32 [n, k, 3] the controls' places in head coordinates, NaN without a face.
         neutral: float32 [478, 3] the face at rest, lips closed, head coordinates.
         basis: how a command moves it.
         open_max: lip gap in eye distances at an ``open`` of 1.
@@ -119,17 +117,6 @@ def _reference_index(points: Float32, head: Float32, gaps: Float32) -> int:
     return int(present[np.argmin(badness)])
 
 
-def _smoothed(values: Float32) -> Float32:
-    """Smooth over time where the face is there; gaps do not bleed into their neighbours."""
-    present = ~np.isnan(values[:, 0, 0])
-    weight = gaussian_filter1d(present.astype(np.float64), SMOOTHING, mode="nearest")
-    held = np.where(present[:, None, None], values, 0.0).astype(np.float64)
-    out = gaussian_filter1d(held, SMOOTHING, axis=0, mode="nearest")
-    out /= np.maximum(weight, 1e-6)[:, None, None]
-    out[~present] = np.nan
-    return out.astype(np.float32)
-
-
 @dataclass(frozen=True)
 class _Move:
     """One frame's mesh and ring before and after, in frame pixels."""
@@ -160,12 +147,18 @@ def _move(model: MouthModel, index: int, opening: float, width: float) -> _Move 
     ring = ring_points(model.points[index], RING)
     depth = np.concatenate([before[:, 2], np.full(len(ring), before[:, 2].max() + 1.0)])
     lips = before[[13, 14], :2]
+    source_gap = float(np.linalg.norm(lips[0] - lips[1])) / pose.scale
+    source = before[:, :2].copy()
+    # The landmarks of an open mouth lie in the dark rim of the lips: the lip proper is a bit
+    # outside, and only that may be moved, or the rim is drawn along as an outline.
+    inner, outer = topology.INNER_LIPS, topology.OUTER_LIPS
+    source[inner] += _RIM * min(source_gap / 0.06, 1.0) * (source[outer] - source[inner])
     return _Move(
-        np.concatenate([before[:, :2], ring]).astype(np.float32),
+        np.concatenate([source, ring]).astype(np.float32),
         np.concatenate([after, ring]).astype(np.float32),
         depth.astype(np.float32),
         pose.scale,
-        float(np.linalg.norm(lips[0] - lips[1])) / pose.scale,
+        source_gap,
     )
 
 
@@ -289,7 +282,8 @@ class VisemeRenderer:
         hole = warp.fill(warp.closed_curve(move.target[topology.INNER_LIPS]), shape)
         self._open(warped, hole, covered, move)
         # The template's own mouth must not show through the new opening: the hole is ours as well.
-        covered |= cv2.dilate((hole > 0).astype(np.uint8), np.ones((3, 3), np.uint8))
+        around = cv2.dilate((hole > 0).astype(np.uint8), np.ones((3, 3), np.uint8))
+        covered |= np.asarray(around, np.uint8)
         return warped, _feathered(covered)
 
     def _open(self, picture: Float32, hole: UInt8, covered: UInt8, move: _Move) -> None:
@@ -331,12 +325,12 @@ class VisemeRenderer:
         middle = np.concatenate([middle, move.target[inner[:1]] - np.array(corner, np.float32)])
         line = np.zeros(hole.shape, np.uint8)
         path = np.round(middle * 16).astype(np.int32)
-        cv2.polylines(line, [path], False, 255, 1, cv2.LINE_AA, 4)
+        cv2.polylines(line, [path], False, (255,), 1, cv2.LINE_AA, 4)
         width = max(0.6, 0.006 * move.eye)
         blurred = cv2.GaussianBlur(line.astype(np.float32), (0, 0), width)
         apart = np.clip((move.source_gap - 0.015) / 0.03, 0, 1)
         meets = np.clip(1.5 - move.gap / max(0.02, 1.5 / move.eye), 0, 1)
-        strength = np.clip(blurred / 255 * 2.0 * width, 0, 1) * 0.55 * apart * meets
+        strength = np.clip(blurred / 255 * 2.0 * width, 0, 1) * 0.45 * apart * meets
         area += strength[..., None] * (self._line - area)
 
 
@@ -359,7 +353,7 @@ def _box(
 
 def _feathered(covered: UInt8) -> Float32:
     """Soften a mask inwards only: 0 stays 0."""
-    padded = cv2.copyMakeBorder(covered, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    padded = cv2.copyMakeBorder(covered, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
     inner = cv2.erode(padded, np.ones((5, 5), np.uint8))[1:-1, 1:-1]
     soft = cv2.GaussianBlur(inner.astype(np.float32), (0, 0), _FEATHER)
     return np.asarray(soft * (covered > 0), np.float32)

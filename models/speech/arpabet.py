@@ -15,9 +15,13 @@ VOWELS = frozenset(
 )
 LABIAL_STOPS = frozenset(("P", "B", "M"))
 STOPS = frozenset(("P", "B", "T", "D", "K", "G"))
-CONSONANTS = STOPS | frozenset(
-    ("M", "F", "V", "W", "TH", "DH", "S", "Z", "SH", "ZH", "CH", "JH", "N", "L", "R", "NG", "Y")
-) | {"HH"}
+CONSONANTS = (
+    STOPS
+    | frozenset(
+        ("M", "F", "V", "W", "TH", "DH", "S", "Z", "SH", "ZH", "CH", "JH", "N", "L", "R", "NG", "Y")
+    )
+    | {"HH"}
+)
 SILENCE = "SIL"
 CLASSES = VOWELS | CONSONANTS | {SILENCE}
 
@@ -79,6 +83,8 @@ def from_espeak(mnemonic: str, *, english: bool = True) -> str | None:
         return SILENCE
     if bare[0] in "rR":
         return "R" if english else "D"
+    if english and bare in ("a", "a#"):  # as in "trap", and its weak form
+        return "AE" if bare == "a" else "AH"
     if bare[0] == "Q":
         return "G" if not english else "AO"
     bare = re.sub(r"^(t|d)_?(s|z)\\?;?", r"\1\2", bare)

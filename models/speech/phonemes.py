@@ -74,7 +74,7 @@ def to_model_rate(samples: npt.NDArray[np.generic], sample_rate: int) -> Int16:
     if sample_rate != RATE and len(wave):
         ratio = Fraction(RATE, sample_rate)
         wave = resample_poly(wave, ratio.numerator, ratio.denominator)
-    return np.round(np.clip(wave, -1.0, 1.0) * 32767.0).astype(np.int16)
+    return np.asarray(np.round(np.clip(wave, -1.0, 1.0) * 32767.0), np.int16)
 
 
 def envelope(
@@ -93,7 +93,7 @@ def envelope(
     centres = np.arange(0, len(wave) / RATE, step)
     at = np.round(centres * RATE).astype(np.int64)
     low, high = np.maximum(at - half, 0), np.minimum(at + half, len(wave))
-    return np.sqrt(np.maximum(total[high] - total[low], 0) / (2 * half)).astype(np.float32)
+    return np.asarray(np.sqrt(np.maximum(total[high] - total[low], 0) / (2 * half)), np.float32)
 
 
 def recognise(samples: npt.NDArray[np.generic], sample_rate: int) -> list[Phoneme]:
@@ -144,8 +144,9 @@ def align(samples: npt.NDArray[np.generic], sample_rate: int, text: str) -> Timi
         Times, their source and the reason where alignment was given up.
     """
     wave = to_model_rate(samples, sample_rate)
-    reason = "the text has no words"
-    for beam in _BEAMS if len(wave) >= _MIN_SPEECH * RATE else ():
+    audible = len(wave) >= _MIN_SPEECH * RATE and bool(_loud(envelope(wave, RATE)).any())
+    reason = "the text has no words" if audible else "the recording is silent"
+    for beam in _BEAMS if audible else ():
         decoder = Decoder(loglevel="FATAL", beam=beam, wbeam=beam * 1e20, pbeam=beam)
         words = _dictionary_words(decoder, text)
         if not words:
@@ -184,7 +185,8 @@ def _dictionary_words(decoder: Decoder, text: str) -> list[str]:
     for index, token in enumerate(unknown):
         if spelled.get(token):
             keys[token] = f"zz-{index}"
-            decoder.add_word(keys[token], " ".join(spelled[token]), update=index + 1 == len(unknown))
+            last = index + 1 == len(unknown)
+            decoder.add_word(keys[token], " ".join(spelled[token]), update=last)
     return [keys.get(t, t) for t in tokens if t in keys or t not in unknown]
 
 

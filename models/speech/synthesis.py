@@ -94,9 +94,8 @@ def synthesise(
         )
     language, variant = voices.language_for(locale), voices.variant_for(voice)
     runs = voices.split_by_language(text, language)
-    suffix = f"+{variant}" if variant else ""
     request = {
-        "runs": [{"voice": name + suffix, "text": part} for name, part in runs],
+        "runs": [{"voice": voices.voice_name(name, variant), "text": part} for name, part in runs],
         "rate_wpm": rate_wpm,
         "pitch": pitch,
     }
@@ -136,7 +135,7 @@ def spell(words: Sequence[str], *, locale: str = "en") -> dict[str, tuple[str, .
             continue
     flat = [(word, name, part) for word, runs in readable.items() for name, part in runs]
     request = {
-        "runs": [{"voice": name, "text": part} for _, name, part in flat],
+        "runs": [{"voice": voices.voice_name(name), "text": part} for _, name, part in flat],
         "rate_wpm": 160,
         "pitch": 50,
     }

@@ -15,7 +15,9 @@ _ALIASES = {
     "en": "en-us", "zh": "cmn", "zh-hk": "yue", "zh-mo": "yue", "no": "nb", "nn": "nb",
     "iw": "he", "in": "id", "es-es": "es", "fil": "ms", "sh": "hr",
 }  # fmt: skip
-_LATIN_AMERICA = frozenset("mx ar bo cl co cr cu do ec gt hn ni pa pe pr py sv us uy ve".split())
+_LATIN_AMERICA = frozenset(
+    "mx ar bo cl co cr cu do ec gt hn ni pa pe pr py sv us uy ve".split()  # noqa: SIM905
+)
 _GENDERS = {"female": "f3", "male": "m3"}
 
 # Scripts that a voice of another language would spell letter by letter ("Chinese letter ...").
@@ -24,14 +26,19 @@ _SCRIPT_LANGUAGE = {
     "GREEK": "el", "ARABIC": "ar", "HEBREW": "he", "THAI": "th", "DEVANAGARI": "hi",
     "BENGALI": "bn", "TAMIL": "ta", "TELUGU": "te", "GEORGIAN": "ka", "ARMENIAN": "hy",
 }  # fmt: skip
-_OWN_SCRIPTS = {
+_OWN_SCRIPTS: dict[str, set[str]] = {
     "cmn": {"CJK"}, "yue": {"CJK"}, "hak": {"CJK"}, "ja": {"HIRAGANA", "KATAKANA"},
     "ko": {"HANGUL"}, "el": {"GREEK"}, "he": {"HEBREW"}, "th": {"THAI"}, "bn": {"BENGALI"},
     "ta": {"TAMIL"}, "te": {"TELUGU"}, "ka": {"GEORGIAN"}, "hy": {"ARMENIAN"},
     "hyw": {"ARMENIAN"},
-} | {k: {"CYRILLIC"} for k in "ru uk be bg sr mk kk ky tt ba cv uz az bs hr tk mn".split()} | {
-    k: {"ARABIC"} for k in "ar fa ur sd ku ug".split()
-} | {k: {"DEVANAGARI"} for k in "hi mr ne kok".split()}  # fmt: skip
+}  # fmt: skip
+for _script_name, _tags in (
+    ("CYRILLIC", "ru uk be bg sr mk kk ky tt ba cv uz az bs hr tk mn"),
+    ("ARABIC", "ar fa ur sd ku ug"),
+    ("DEVANAGARI", "hi mr ne kok"),
+):
+    for _tag in _tags.split():
+        _OWN_SCRIPTS.setdefault(_tag, set()).add(_script_name)
 _EXTENDED_LATIN = frozenset(("vi", "ro", "az", "yo", "ha", "la"))
 
 
@@ -87,6 +94,16 @@ def language_for(locale: str) -> str:
         " or give recorded audio instead of a script.",
         code="voice.unknown_locale",
     )
+
+
+def voice_name(language: str, variant: str = "") -> str:
+    """Return the name by which espeak-ng loads a language's voice.
+
+    Args:
+        language: from :func:`language_for`.
+        variant: from :func:`variant_for`.
+    """
+    return _languages()[language] + (f"+{variant}" if variant else "")
 
 
 def variant_for(voice: str | None) -> str:
