@@ -28,7 +28,7 @@ BACKENDS: Final[Mapping[str, Backend]] = {
         stage="upscale",
         name="compact",
         version="1",
-        weights_sha256="3731a6e6de1dc33bf4ca5ffe573fa307d437ce9e1c55af30738dc7ab5b0faf4f",
+        weights_sha256="49740864e934da01ff7ffaef3d19ee96e8e063bf55048fa84db6c18abdfbd50d",
         licence="Apache-2.0",
         origin="trained by models/upscale/train.py on pictures that ship with scikit-image,"
         " scikit-learn and matplotlib, and on drawn ones",
