@@ -1,0 +1,193 @@
+"""The sample campaign: a brief, a table of recipients and all their media, made once and kept."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import yaml
+
+from include.media.images import save_jpeg
+from include.samples import people, template
+from models.speech.synthesis import synthesise
+
+CAMPAIGN, TENANT = "spring-sale", "acme"
+STAMP = ".stamp"
+PACKAGES = ("mediapipe", "opencv-contrib-python-headless", "numpy", "scipy", "scikit-image",
+            "matplotlib", "pillow", "imageio-ffmpeg", "espeakng-loader")  # fmt: skip
+
+
+class IssueConsent(Protocol):
+    """Writes a signed consent record; see `include.consent`."""
+
+    def __call__(self, media: list[Path], subject: str, scope: Sequence[str], out: Path) -> object:
+        """Issue a record.
+
+        Args:
+            media: the files that consent is given for: a photo or video, a recording beside it.
+            subject: whose consent it is.
+            scope: what is allowed.
+            out: where to write it.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """A row of the table.
+
+    Attributes:
+        id: of the row and of the person in `people.PEOPLE`.
+        name: spoken, and for the consent record.
+        locale: BCP 47.
+        voice: of the synthesis.
+        script: with ``{name}``.
+        recorded: deliver the line as a recording beside its script.
+    """
+
+    id: str
+    name: str
+    locale: str
+    voice: str
+    script: str
+    recorded: bool = False
+
+
+RECIPIENTS = (
+    Recipient("maya", "Maya", "en-US", "female",
+              "Hi, it's {name}! Spring is here. Come and see the new range."),
+    Recipient("robin", "Robin", "en-GB", "male",
+              "Hello, {name} here. We made something new. Come and look.", recorded=True),
+    Recipient("lena", "Lena", "de-DE", "female",
+              "Hallo, hier ist {name}. Der Frühling ist da. Schau vorbei!"),
+)  # fmt: skip
+
+
+def _digest() -> str:
+    """What the media depend on: this package's code and the versions of what it builds on."""
+    h = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        h.update(path.name.encode() + path.read_bytes())
+    for name in PACKAGES:
+        try:
+            h.update(f"{name}=={importlib.metadata.version(name)}\n".encode())
+        except importlib.metadata.PackageNotFoundError:
+            h.update(f"{name} absent\n".encode())
+    return h.hexdigest()
+
+
+def make_sample_campaign(out_dir: Path, issue_consent: IssueConsent) -> Path:
+    """Make the sample campaign, or find it made.
+
+    Everything is written beside ``out_dir`` and renamed in one step, so an interrupted run leaves
+    nothing half-made. A second call with the same code and packages does nothing; when they have
+    changed, ``out_dir`` is replaced if this function made it.
+
+    Args:
+        out_dir: folder of the campaign; its parent is made if need be.
+        issue_consent: signs a consent record for media files.
+
+    Returns:
+        The path of ``brief.yaml``.
+
+    Raises:
+        FileExistsError: ``out_dir`` holds something that this function did not make.
+    """
+    stamp = out_dir / STAMP
+    digest = _digest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return out_dir / "brief.yaml"
+    if out_dir.exists() and not stamp.exists() and any(out_dir.iterdir()):
+        msg = f"{out_dir} exists and is no sample campaign: choose another folder or remove it"
+        raise FileExistsError(msg)
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}-", dir=out_dir.parent))
+    try:
+        _write(work, issue_consent)
+        (work / STAMP).write_text(digest)
+        work.chmod(0o755)
+        _replace(work, out_dir)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return out_dir / "brief.yaml"
+
+
+def _replace(work: Path, out_dir: Path) -> None:
+    old = work.with_name(work.name + "-old")
+    if out_dir.exists():
+        os.replace(out_dir, old)
+    os.replace(work, out_dir)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(folder: Path, issue_consent: IssueConsent) -> None:
+    for name in ("media", "faces", "audio", "consent"):
+        (folder / name).mkdir()
+    ad = template.make_template(folder / "media")
+    issue_consent(
+        [ad.video],
+        subject=people.PRESENTER.capitalize(),
+        scope=("template",),
+        out=folder / "consent/presenter.json",
+    )
+    rows = [_recipient(folder, r, issue_consent) for r in RECIPIENTS]
+    with (folder / "recipients.csv").open("w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    brief = {
+        "campaign": CAMPAIGN,
+        "tenant": TENANT,
+        "template": {
+            "video": f"media/{ad.video.name}",
+            "face": "largest",
+            "bed": f"media/{ad.bed.name}",
+            "consent": "consent/presenter.json",
+        },
+        "voice": {"at": f"{template.VOICE_AT}s", "longer": "fail", "shorter": "hold"},
+        "tier": "final",
+        "output": {"scale": 2},
+        "recipients": "recipients.csv",
+        "policy": {
+            "review": "borderline",
+            "required": ["consent", "nudity", "script", "flash"],
+            "min_success_ratio": 0.95,
+        },
+        "budget": {"currency": "USD", "limit": 50},
+    }
+    text = yaml.safe_dump(brief, sort_keys=False, allow_unicode=True)
+    (folder / "brief.yaml").write_text(text, encoding="utf-8")
+
+
+def _recipient(folder: Path, r: Recipient, issue_consent: IssueConsent) -> dict[str, str]:
+    face = folder / f"faces/{r.id}.jpg"
+    save_jpeg(people.make_person(r.id), face, quality=94)
+    media, scope, audio = [face], ["face_swap", "lip_sync"], ""
+    if r.recorded:
+        line = synthesise(r.script.format(name=r.name), locale=r.locale, voice=r.voice)
+        audio = f"audio/{r.id}.wav"
+        mono = np.asarray(line.samples, np.float64)[None] / 32768
+        template.write_wav(folder / audio, mono, line.sample_rate)
+        media.append(folder / audio)
+        scope.append("voice")
+    consent = f"consent/{r.id}.json"
+    issue_consent(media, subject=r.name, scope=tuple(scope), out=folder / consent)
+    return {
+        "id": r.id,
+        "face": f"faces/{r.id}.jpg",
+        "audio": audio,
+        "script": r.script,
+        "consent": consent,
+        "locale": r.locale,
+        "voice": r.voice,
+        "name": r.name,
+    }
