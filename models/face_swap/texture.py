@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.face import geometry, topology
 from models.face_swap import gaze, warp
 from models.face_swap.reference import ColourReference, face_detail
-from models.face_swap.shape import inside_lips, personal_layout
+from models.face_swap.shape import NOSE, inside_lips, personal_layout
 
 Image = NDArray[np.uint8]
 Float = NDArray[np.float32]
@@ -20,23 +20,30 @@ Points = NDArray[np.float32]
 FEATHER = 0.08
 """Width of the fade inside the face oval, over the oval's width."""
 
-LIGHT_RADIUS = 0.15
+LIGHT_RADIUS = 0.12
 """Blur over the oval's width that separates light from features."""
 
-LIGHT_STRENGTH = (0.75, 0.7, 0.7)
+LIGHT_STRENGTH = (0.85, 0.8, 0.8)
 """How much of the shot's light replaces the photo's, for L, a and b."""
 
-LIGHT_OUTLIER = 25.0
+LIGHT_OUTLIER = 32.0
 """Difference in Lab at which a place tells little about the light."""
 
 BRIGHTEN_RANGE = (0.5, 1.8)
 """Limits to the factor between the shot's lightness and the photo's."""
 
+CONTRAST_RANGE = (0.9, 1.2)
+"""Limits to the factor on the spread of lightness."""
+
 CHROMA_RANGE = (0.5, 1.0)
 """Limits to the factor on the spread of a and b: patches of colour are toned down, never up."""
 
-HAIR = (20.0, 34.0)
-"""Difference in L from the face's skin at which a place at its rim is in doubt, and surely hair."""
+HAIR = (0.18, 0.36)
+"""Difference in L from the face's skin, over it, at which a place at its rim is in doubt, and surely hair."""
+
+RIM = (0.28, 0.10)
+"""How far in from the oval's edge a photo's hair is taken out, over its width: above the level of
+the mouth, and below it, where a dark place may be a beard."""
 
 EDGE = 0.015
 """Blur over the oval's width of the border between skin and hair."""
@@ -97,7 +104,7 @@ class Regions:
     smooth: Image
     """[h, w] 255 on forehead and upper cheeks."""
     rim: Float
-    """[h, w] 1 along the oval's edge above the mouth, without brows and eyes."""
+    """[h, w] 1 along the oval's edge, without brows and eyes."""
     feather: Float
     """[h, w] 0 at the oval's edge, rising to 1 inside."""
 
@@ -117,12 +124,13 @@ class Regions:
         inside = cv2.distanceTransform(oval, cv2.DIST_L2, 5)
         ramp = np.clip(inside / (FEATHER * span) - 0.15, 0, 1)
         feather = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
-        rim = np.where(inside < 0.20 * span, 1, 0).astype(np.float32)
-        rim[int(points[topology.LEFT_MOUTH_CORNER, 1]) :] = 0
-        for brow in (topology.LEFT_BROW, topology.RIGHT_BROW):
-            rim[cv2.dilate(_polygon(layouts[-1][brow], width, height), grow) > 0] = 0
-        for lids in gaze.EYES:
-            rim[cv2.dilate(_polygon(points[lids], width, height), _disc(span * 0.10)) > 0] = 0
+        rim = (inside < RIM[0] * span).astype(np.float32)
+        mouth = int(points[topology.LEFT_MOUTH_CORNER, 1])
+        rim[mouth:] = inside[mouth:] < RIM[1] * span
+        for group, room in ((topology.LEFT_BROW, 0.03), (topology.RIGHT_BROW, 0.03),
+                            (topology.LEFT_EYE, 0.06), (topology.RIGHT_EYE, 0.06),
+                            (topology.OUTER_LIPS, 0.04), (NOSE, 0.03)):  # fmt: skip
+            rim[cv2.dilate(_polygon(layouts[-1][group], width, height), _disc(span * room)) > 0] = 0
         return cls(span, oval, skin, _smooth_zone(layouts, skin, span), rim, feather)
 
 
@@ -221,6 +229,9 @@ def _match_light(face: Image, target: Image, regions: Regions) -> Image:
     skin = regions.skin > 0
     usual, wanted = np.median(ours[skin], axis=0), np.median(theirs[skin], axis=0)
     ours[..., 0] *= float(np.clip(wanted[0] / max(usual[0], 1.0), *BRIGHTEN_RANGE))
+    spread = theirs[..., 0][skin].std() / max(ours[..., 0][skin].std(), 1e-3)
+    gain = float(np.clip(spread, *CONTRAST_RANGE))
+    ours[..., 0] = wanted[0] + (ours[..., 0] - wanted[0]) * gain
     for channel in (1, 2):
         ratio = theirs[..., channel][skin].std() / max(ours[..., channel][skin].std(), 1e-3)
         gain = float(np.clip(ratio, *CHROMA_RANGE))
@@ -261,7 +272,9 @@ def _odd(face: Image, regions: Regions) -> Float:
     sigma = EDGE * regions.width
     light = cv2.GaussianBlur(_lab(face)[..., 0], (0, 0), sigma)
     usual = float(np.median(light[regions.skin > 0]))
-    odd = np.clip((np.abs(light - usual) - HAIR[0]) / (HAIR[1] - HAIR[0]), 0, 1)
+    # Skin shines: what is brighter counts half.
+    apart = np.maximum(usual - light, (light - usual) / 2) / max(usual, 1.0)
+    odd = np.clip((apart - HAIR[0]) / (HAIR[1] - HAIR[0]), 0, 1)
     return np.asarray(odd, np.float32)
 
 

@@ -102,7 +102,8 @@ def mesh_map(target: Points, source: Points, width: int, height: int, step: int 
     y, x = np.indices((grid_h, grid_w), dtype=np.float32)
     x, y = x * step + (step - 1) / 2, y * step + (step - 1) / 2
     matrices = np.concatenate([np.full((1, 6), -1e4, np.float32), forward.reshape(-1, 6)])
-    m = matrices[labels]
+    # Beyond the ring, too: smoothing must not reach the void.
+    m = matrices[_grow(labels, 4)]
     map_x = m[..., 0] * x + m[..., 1] * y + m[..., 2]
     map_y = m[..., 3] * x + m[..., 4] * y + m[..., 5]
     map_x, map_y = _smooth(map_x), _smooth(map_y)
@@ -174,9 +175,14 @@ def _rasterise(
     fixed = np.round(corners * (1 << SUBPIXEL_BITS)).astype(np.int32)
     for i in np.flatnonzero(visible):
         cv2.fillConvexPoly(labels, fixed[i], (int(i) + 1,), cv2.LINE_8, SUBPIXEL_BITS)
-    # What slivers leave open goes on in a neighbour's map.
-    spread = cv2.dilate(labels.astype(np.int16), np.ones((3, 3), np.uint8))
-    return np.where(labels > 0, labels, spread)
+    return _grow(labels, 1)  # over what slivers left open
+
+
+def _grow(labels: NDArray[np.int32], cells: int) -> NDArray[np.int32]:
+    """Continue labels into the empty cells around them."""
+    size = 2 * cells + 1
+    spread = cv2.dilate(labels.astype(np.int16), np.ones((size, size), np.uint8))
+    return np.where(labels > 0, labels, spread.astype(np.int32))
 
 
 def interpolate(
