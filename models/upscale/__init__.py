@@ -28,7 +28,7 @@ BACKENDS: Final[Mapping[str, Backend]] = {
         stage="upscale",
         name="compact",
         version="1",
-        weights_sha256="49740864e934da01ff7ffaef3d19ee96e8e063bf55048fa84db6c18abdfbd50d",
+        weights_sha256="e6062cbf7a28880f3e7013d495404e73207bd75aaad5ccbd1a0dc920e4a613b9",
         licence="Apache-2.0",
         origin="trained by models/upscale/train.py on pictures that ship with scikit-image,"
         " scikit-learn and matplotlib, and on drawn ones",

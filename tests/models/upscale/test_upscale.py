@@ -101,12 +101,11 @@ def test_one_frame_can_be_upscaled_again_and_is_not_written_to():
     np.testing.assert_array_equal(upscaler.upscale(np.asfortranarray(frame)), first)
 
 
-def test_flat_colour_stays_flat_and_the_same():
-    for value in (0, 16, 128, 200, 255):
-        flat = np.full((40, 40, 3), value, np.uint8)
-        out = load_upscaler("compact", 2).upscale(flat).astype(int)
-        assert np.ptp(out) == 0, value
-        assert abs(int(out[0, 0, 0]) - value) <= 1, value
+def test_flat_colour_stays_exactly_as_it_is():
+    upscaler = load_upscaler("compact", 2)
+    for value in range(0, 256, 15):
+        flat = np.full((20, 20, 3), value, np.uint8)
+        assert set(np.unique(upscaler.upscale(flat))) == {value}
 
 
 def test_weights_are_the_declared_file_and_small():
