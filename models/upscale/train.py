@@ -1,7 +1,7 @@
 """Train the `compact` network from scratch on one CPU core.
 
-    python -m models.upscale.train --steps 5800 --out first.npz
-    python -m models.upscale.train --steps 1600 --rate 1.5e-3 --seed 8 --start first.npz --out x2.npz
+    python -m models.upscale.train --steps 5800 --out a.npz
+    python -m models.upscale.train --steps 1600 --rate 1.5e-3 --seed 8 --start a.npz --out b.npz
 
 The second form goes on from earlier weights. The shipped weights took these two runs; during the
 first one `patches` still had fewer compressed and no soft pictures. More steps still help.
