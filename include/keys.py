@@ -13,6 +13,19 @@ from models.registry import backend
 
 Materials = dict[str, KeyMaterial]
 
+BACKEND_OF = {
+    "track_face": "face",
+    "upscale_plate": "upscale",
+    "classify_template": "safety",
+    "ingest_recipients/voice": "speech",
+    "face_swap": "face_swap",
+    "lip_sync": "lip_sync",
+    "upscale": "upscale",
+    "compose": "upscale",
+    "classify": "safety",
+}
+"""Artifact to the package below ``models`` whose registry lists its backends."""
+
 
 def upscaler_name(brief: Brief) -> str:
     """The upscaling backend of a brief's tier: the network, or Lanczos for a preview."""
@@ -28,15 +41,15 @@ def template_materials(brief: Brief, sources: dict[str, SourceRef]) -> Materials
         made,
         "track_face",
         params={"face": brief.model_dump(mode="json")["template"]["face"]},
-        backend=_backend("face", "facemesh"),
+        backend=_backend("track_face", "facemesh"),
     )
     _add(
         made,
         "upscale_plate",
         params={"scale": brief.output.scale},
-        backend=_backend("upscale", upscaler_name(brief)),
+        backend=_backend("upscale_plate", upscaler_name(brief)),
     )
-    _add(made, "classify_template", backend=_backend("safety", "ensemble"))
+    _add(made, "classify_template", backend=_backend("classify_template", "ensemble"))
     return made
 
 
@@ -51,7 +64,7 @@ def row_materials(brief: Brief, template: UnitPlan, row: UnitPlan) -> Materials:
         "ingest_recipients/voice",
         params={"script": row.script, "locale": row.locale, "voice": row.voice},
         sources={"audio": source["audio"]} if "audio" in source else {},
-        backend=None if "audio" in source else _backend("speech", "espeak-ng"),
+        backend=None if "audio" in source else _backend("ingest_recipients/voice", "espeak-ng"),
     )
     _add(made, "face_swap", backend=_backend("face_swap", "mesh"))
     voice = brief.voice.model_dump(mode="json")
@@ -83,7 +96,7 @@ def row_materials(brief: Brief, template: UnitPlan, row: UnitPlan) -> Materials:
             "review": brief.policy.review,
             "locale": row.locale,
         },
-        backend=_backend("safety", "ensemble"),
+        backend=_backend("classify", "ensemble"),
     )
     title = {"campaign": brief.campaign, "recipient": row.id}
     _add(made, "sign", params=title)
@@ -110,8 +123,8 @@ def _add(
     )
 
 
-def _backend(stage: str, name: str) -> BackendRef:
-    found = backend(stage, name)
+def _backend(artifact: str, name: str) -> BackendRef:
+    found = backend(BACKEND_OF[artifact], name)
     return BackendRef(name=found.name, version=found.version, weights_sha256=found.weights_sha256)
 
 

@@ -37,5 +37,5 @@ def _draw(
     size: tuple[int, int], at: tuple[int, int], scale: float, thick: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     canvas = np.zeros((size[1], size[0]), np.uint8)
-    cv2.putText(canvas, TEXT, at, cv2.FONT_HERSHEY_DUPLEX, scale, 255, thick, cv2.LINE_AA)
+    cv2.putText(canvas, TEXT, at, cv2.FONT_HERSHEY_DUPLEX, scale, (255,), thick, cv2.LINE_AA)
     return canvas.astype(np.float32) / 255.0

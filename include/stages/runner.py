@@ -13,16 +13,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from include.contracts.manifest import BackendRef, KeyMaterial
 from include.contracts.plan import TEMPLATE_UNIT, ShardPlan, UnitPlan
 from include.contracts.stage import StageRequest, StageResult, UnitResult
 from include.demand import demand
 from include.errors import Bug, OutOfMemory, UnderstudyError, Usage
+from include.keys import BACKEND_OF
 from include.settings import Settings
 from include.stages.context import Events, Hold, Output, StageContext
 from include.stages.specs import STAGES, StageSpec
 from include.store import open_object, open_store
 from include.store.cache import ArtifactCache
 from include.store.lease import Lease
+from models.registry import backend
 
 Run = Callable[[StageContext, str], "Output | Hold"]
 """A stage's code: the context and the artifact's name to what was made."""
@@ -168,14 +171,17 @@ def _run_unit(
             seconds=round(cost.wall, 3),
             cpu_seconds=round(cost.cpu, 3),
         ), None
-    events.emit("error", unit=unit.id, message=failure.message, data={"code": failure.code})
+    message = failure.message
+    if unit.id != TEMPLATE_UNIT and unit.id not in message:
+        message = f"{unit.id}: {message}"
+    events.emit("error", unit=unit.id, message=message, data={"code": failure.code})
     cost = start.since()
     return UnitResult(
         id=unit.id,
         status="failed",
         key=unit.key(spec.artifacts[-1]),
         code=failure.code,
-        message=failure.message,
+        message=message,
         retry=failure.retry,
         seconds=round(cost.wall, 3),
         cpu_seconds=round(cost.cpu, 3),
@@ -196,6 +202,7 @@ def _make(
     key = material.key()
     if cache.lookup(artifact, key):
         return None
+    check_current(spec, material)
     with (
         Lease.acquire(cache.store, cache.tenant, key),
         tempfile.TemporaryDirectory(prefix=f"understudy-{spec.name}-") as folder,
@@ -229,12 +236,29 @@ def _make(
     return None
 
 
+def check_current(spec: StageSpec, material: KeyMaterial) -> None:
+    """Refuse a plan that other code or weights made: its key would promise what we cannot make.
+
+    Raises:
+        Usage: ``plan.outdated``.
+    """
+    named = material.backend
+    here = None
+    if named is not None:
+        package = BACKEND_OF[material.stage]
+        found = backend(package, named.name)
+        here = BackendRef(
+            name=found.name, version=found.version, weights_sha256=found.weights_sha256
+        )
+    if material.stage_version != spec.version or named != here:
+        raise Usage(
+            f"the plan was made for {spec.name} {material.stage_version} with {named}, but this "
+            f"worker has {spec.version} with {here}; plan the campaign again",
+            code="plan.outdated",
+        )
+
+
 def stage_code(spec: StageSpec) -> Run:
     """Import a stage's module, and only that one: each process loads what it needs."""
     run: Run = importlib.import_module(f"include.stages.{spec.name}").run
     return run
-
-
-def is_template(unit: UnitPlan) -> bool:
-    """Whether the unit is the template."""
-    return unit.id == TEMPLATE_UNIT

@@ -22,7 +22,7 @@ from include.consent import dump_consent, issue_consent
 from include.settings import PROJECT, Settings
 
 FPS = 10
-CARD, FACE = 3, 11
+CARD, FACE = 3, 15
 SIZE = (320, 240)
 COLUMNS = ("id", "face", "audio", "script", "consent", "locale", "voice", "name")
 

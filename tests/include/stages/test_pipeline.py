@@ -58,7 +58,7 @@ def rendered(world: tuple[Tiny, Path]) -> tuple[Tiny, CampaignPlan, Run]:
     two = np.hstack([hopper()[:480], hopper()[:480]])
     tiny.add("two", two)
     tiny.add("small", cv2.resize(hopper(), (8, 8)))
-    tiny.add("soft", cv2.GaussianBlur(hopper(), (0, 0), 14))
+    tiny.add("soft", cv2.GaussianBlur(hopper(), (0, 0), 5))
     tiny.add("nobody", np.uint8(rng.integers(0, 255, (400, 400, 3))))
     tiny.add("text", b"this is no photo")
     tiny.add("cut", (tiny.root / "eve.jpg").read_bytes()[:3000])
@@ -122,9 +122,12 @@ def test_only_face_frames_differ_from_the_plate(rendered, delivered: Path) -> No
             return [f.to_ndarray(format="gray").astype(int) for f in container.decode(video=0)]
 
     ours, base = luma(delivered / "eve" / "video.mp4"), luma(plate)
-    changed = [float(np.abs(a - b).max()) for a, b in zip(ours, base, strict=True)]
-    assert max(changed[:CARD]) < 12, "title cards are only encoded"
-    assert min(changed[CARD:]) > 25, "every face frame shows somebody else"
+    # 8x8 means: encoding a card leaves them where they are, another face does not.
+    small = [cv2.resize(np.abs(a - b).astype(np.float32), None, fx=1 / 8, fy=1 / 8,
+                        interpolation=cv2.INTER_AREA) for a, b in zip(ours, base, strict=True)]
+    changed = [float(picture.max()) for picture in small]
+    assert max(changed[:CARD]) < 6, "title cards are only encoded"
+    assert min(changed[CARD:]) > 15, "every face frame shows somebody else"
 
 
 @pytest.mark.parametrize(
@@ -224,7 +227,8 @@ def test_threads_and_a_second_rendering_change_no_byte_before_signing(
     before = digests(plan, "eve", MADE)
     fresh = tiny.settings.with_store(str(tmp_path / "store"))
     again = plan_campaign(str(tiny.path), fresh)
-    run_campaign(again, fresh, threads=2, until="compose")
+    made = run_campaign(again, fresh, threads=2, until="compose")
+    assert made.unit("compose", "eve").status == "made", made.said
     assert digests(again, "eve", MADE) == before
 
 
