@@ -135,10 +135,10 @@ def review_row(item: Any) -> None:
     decision >> sign >> publish
 
 
-@task(pool="io", map_index_template="{{ label }}")
+@task(pool="io", map_index_template="{{ task.op_args[0]['label'] }}")
 def record_decision(item: Any, answer: Any) -> bool:
     """Store the answer; the stages after it look it up themselves."""
-    return campaign.record_decision(item, answer, get_current_context())
+    return campaign.record_decision(item, answer)
 
 
 @task(multiple_outputs=False, pool="io", trigger_rule="all_done")

@@ -142,7 +142,7 @@ def collect_reviews(
     return refs
 
 
-def record_decision(item: Mapping[str, Any], answer: Mapping[str, Any], context: Context) -> bool:
+def record_decision(item: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
     """Store a person's answer as an artifact.
 
     An answer that nobody gave (the time limit passed) rejects the row for this run and is not
@@ -154,7 +154,6 @@ def record_decision(item: Mapping[str, Any], answer: Mapping[str, Any], context:
     from include.review import record_decision as record
     from operators.review import APPROVE, load_item
 
-    context["label"] = item["label"]  # type: ignore[typeddict-unknown-key]
     user = answer.get("responded_by_user")
     if not user:
         log.warning("%s: nobody answered in time; not published in this run", item["label"])

@@ -43,7 +43,7 @@ class ReviewOperator(HITLOperator):
     def __init__(
         self, *, item: Mapping[str, Any], hours: str = "{{ params.review_hours }}", **kwargs: Any
     ) -> None:
-        kwargs.setdefault("map_index_template", "{{ label }}")
+        kwargs.setdefault("map_index_template", "{{ task.item['label'] }}")
         super().__init__(subject="", options=[APPROVE, REJECT], defaults=REJECT, **kwargs)
         self.item = item
         self.hours = hours
@@ -51,16 +51,10 @@ class ReviewOperator(HITLOperator):
     def execute(self, context: Context) -> Any:
         """Put the question; the task then waits without a process of its own."""
         item = load_item(self.item)
-        context["label"] = item.label  # type: ignore[typeddict-unknown-key]
         self.subject = item.subject
         self.body = _INLINE_IMAGE.sub("", item.body) + media_links(item)
         self.response_timeout = timedelta(hours=review_hours(self.hours))
         return super().execute(context)
-
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Take the answer."""
-        context["label"] = self.item["label"]  # type: ignore[typeddict-unknown-key]
-        return super().execute_complete(context, event)
 
 
 def load_item(ref: Mapping[str, Any]) -> ReviewItem:

@@ -56,7 +56,7 @@ class StageOperator(BaseOperator):
         kwargs.setdefault("task_id", stage)
         kwargs.setdefault("pool", spec.pool)
         kwargs.setdefault("execution_timeout", spec.timeout)
-        kwargs.setdefault("map_index_template", "{{ label }}")
+        kwargs.setdefault("map_index_template", "{{ task.shard['label'] }}")
         super().__init__(**kwargs)
         self.stage = stage
         self.shard = shard
@@ -71,7 +71,6 @@ class StageOperator(BaseOperator):
 
         spec = STAGES[self.stage]
         ref, units = _shard_ref(self.shard)
-        context["label"] = ref.label  # type: ignore[typeddict-unknown-key]
         settings = task_settings(store=ref.store)
         store = open_store(ref.store)
         shard = ShardPlan.model_validate_json(store.get(ref.plan))
