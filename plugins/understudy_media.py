@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
@@ -106,6 +106,7 @@ class UnderstudyMedia(AirflowPlugin):
     """Registers the application at ``/understudy``."""
 
     name = "understudy_media"
-    fastapi_apps: ClassVar[list[dict[str, Any]]] = [
+    # Airflow's base class declares it without ClassVar.
+    fastapi_apps = [  # noqa: RUF012
         {"app": LazyApp(make_app), "url_prefix": "/understudy", "name": "Understudy"}
     ]

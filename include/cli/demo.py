@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -40,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8080, help="of the UI, if it is free")
     args = parser.parse_args(argv)
     start = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the stack is stopped
     settings = demo_settings()
     stack = Stack(HOME / "airflow", free_port(args.port), open_doors=True, settings=settings)
     try:
@@ -70,13 +72,14 @@ def demo_settings() -> Settings:
 def _demo(stack: Stack, out: Path, start: float) -> bool:
     settings = stack.settings
     progress = Progress()
-    progress.line("making the sample campaign: people, presenter, voice lines, consent")
-    brief = sample_campaign(settings)
-    progress.line(f"sample campaign: {brief.parent}")
-    stack.stop()  # what an earlier demo left up
+    progress.line("making the sample campaign (people, presenter, voices, consent)")
     progress.line("starting Airflow")
-    stack.start()
-    progress.line(f"Airflow is up: {stack.url} (no login, this machine only)")
+    with SampleCampaign(settings) as sample:  # beside Airflow's boot: each keeps one core busy
+        stack.stop()  # what an earlier demo left up
+        stack.start()
+        progress.line(f"Airflow is up: {stack.url} (no login, this machine only)")
+        brief = sample.wait()
+    progress.line(f"sample campaign: {brief.parent}")
     run = run_on_stack(
         stack.api(),
         {"brief": str(brief), "review": "hold", "shard_size": settings.shard_size},
@@ -85,22 +88,39 @@ def _demo(stack: Stack, out: Path, start: float) -> bool:
     return _conclude(run, out, settings, progress, start)
 
 
-def sample_campaign(settings: Settings) -> Path:
-    """Make the sample campaign, or find it; returns its brief.
+class SampleCampaign:
+    """The sample campaign, being made, or found, by a process of its own."""
 
-    Raises:
-        UnderstudyError: it could not be made.
-    """
-    folder = HOME / "campaign"
-    log = HOME / "sample.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [str(settings.worker_python), "-m", "include.samples", "--out", str(folder)]
-    with log.open("w") as stream:
-        code = subprocess.call(command, stdout=stream, stderr=stream)
-    if code:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-        raise UnderstudyError(f"the sample campaign could not be made; see {log}\n{tail}")
-    return folder / "brief.yaml"
+    def __init__(self, settings: Settings) -> None:
+        self._folder = HOME / "campaign"
+        self._log = HOME / "sample.log"
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        command = [str(settings.worker_python), "-m", "include.samples", "--out"]
+        with self._log.open("w") as stream:
+            self._process = subprocess.Popen(
+                [*command, str(self._folder)], stdout=stream, stderr=stream
+            )
+
+    def __enter__(self) -> SampleCampaign:
+        """Nothing more to do."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave no process behind."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+
+    def wait(self) -> Path:
+        """Wait until it is there; returns its brief.
+
+        Raises:
+            UnderstudyError: it could not be made.
+        """
+        if self._process.wait():
+            tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
+            raise UnderstudyError(f"the sample campaign could not be made ({self._log}):\n{tail}")
+        return self._folder / "brief.yaml"
 
 
 def _conclude(run: Run, out: Path, settings: Settings, progress: Progress, start: float) -> bool:

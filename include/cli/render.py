@@ -71,6 +71,8 @@ def _render(args: argparse.Namespace, settings: Settings) -> int:
         run = run_in_process(conf, progress)
         how = args.review or ("ask" if sys.stdin.isatty() else "hold")
         if run.plan and settle_reviews(run.plan, how, args.out, settings):
+            progress = Progress()
+            progress.line("publishing what was approved")
             run = run_in_process(conf, progress)
     return _deliver(run, args.out, settings)
 
