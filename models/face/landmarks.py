@@ -8,7 +8,6 @@ sees a square crop around one of them.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 from collections.abc import Iterator
@@ -17,21 +16,19 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.face import crops
+from models.face.crops import Box
+
 Image = NDArray[np.uint8]
-Box = tuple[float, float, float, float]
 
 CROP_SIZE = 384
 """Side of the crop that FaceMesh sees; its network looks at 192 pixels of it."""
 
 SEARCH_SIZE = 384
 """Side of the tile that the detector sees; its network looks at 192 pixels of it."""
-
-SMALLEST_TILE = 160
-"""Smaller tiles only enlarge blur: a face in them would have under about 20 pixels."""
 
 STILL_LEVELS, VIDEO_LEVELS = 4, 3
 """Levels of the tile pyramid: whole picture, its short side, half of that, ..."""
@@ -47,6 +44,9 @@ TRACK_FACTOR = 3.0
 
 RESEARCH_EVERY = 10
 """Frames between searches for further faces while some are being tracked."""
+
+READ_AGAIN = 0.01
+"""Mean movement since the last frame, over the face's height, after which a frame is read twice."""
 
 SAME_FACE_IOU = 0.3
 """Boxes that overlap more than this are the same face."""
@@ -190,10 +190,10 @@ class _Detector:
     def find(self, rgb: Image, levels: int) -> list[Box]:
         """Boxes (brow to chin) in pixels, the largest first, each face once."""
         boxes: list[Box] = []
-        for x, y, side in _tiles(rgb.shape[1], rgb.shape[0], levels):
+        for x, y, side in crops.tiles(rgb.shape[1], rgb.shape[0], levels):
             if any(box[3] - box[1] > ENOUGH * side for box in boxes):
                 break
-            tile = _square(rgb, x, y, side, SEARCH_SIZE)
+            tile = crops.square(rgb, x, y, side, SEARCH_SIZE)
             for detection in self._net.process(tile).detections or []:
                 rel = detection.location_data.relative_bounding_box
                 x0, y0 = x + rel.xmin * side, y + rel.ymin * side
@@ -201,7 +201,7 @@ class _Detector:
                 boxes.append(box)
         kept: list[Box] = []
         # The largest first: a tile that cuts a face in two shows a smaller, wrong one.
-        for box in sorted(boxes, key=_size, reverse=True):
+        for box in sorted(boxes, key=crops.size, reverse=True):
             if not any(_one_face(box, other) for other in kept):
                 kept.append(box)
         return kept
@@ -237,16 +237,16 @@ class _MeshGraph:
     def read(self, rgb: Image, box: Box) -> Face | None:
         """Read the face in ``box``, trying several crops around it."""
         for factor in CROP_FACTORS:
-            x, y, side = _window(box, factor)
+            x, y, side = crops.window(box, factor)
             face = self.read_window(rgb, x, y, side)
             # A neighbour in the crop may be clearer than the face that was asked for.
-            if face and _iou(face.box, box) > SAME_FACE_IOU:
+            if face and crops.iou(face.box, box) > SAME_FACE_IOU:
                 return face
         return None
 
     def read_window(self, rgb: Image, x: int, y: int, side: int) -> Face | None:
         """Read the face in a square window of the picture."""
-        crop = _square(rgb, x, y, side, CROP_SIZE)
+        crop = crops.square(rgb, x, y, side, CROP_SIZE)
         with _quiet_stderr() if self._new else nullcontext():
             result = self._net.process(crop)
         if result.multi_face_landmarks:
@@ -272,16 +272,16 @@ class _Track:
         self._aim(face)
 
     def _aim(self, face: Face) -> None:
-        self._window = _window(face.box, TRACK_FACTOR)
+        self._window = crops.window(face.box, TRACK_FACTOR)
         self.graph.reset()
         self._fresh = True
 
     def step(self, rgb: Image) -> bool:
         """Go on to the next frame; false when the face is lost."""
         face = self.graph.read_window(rgb, *self._window)
-        if face and self._fresh:
-            # The first reading starts from the detector's box, the second from landmarks, as all
-            # later ones do: without it the face would twitch.
+        if face and (self._fresh or _moved(self.face, face) > READ_AGAIN):
+            # FaceMesh looks where the face was a frame ago: after a move, or from the detector's
+            # box, its points lag (by 0.5-1.5% of the face's height when it moves by 5-20%).
             face = self.graph.read_window(rgb, *self._window)
             self._fresh = False
         if face is None:
@@ -325,65 +325,19 @@ def _quiet_stderr() -> Iterator[None]:
         os.close(saved)
 
 
-def _window(box: Box, factor: float) -> tuple[int, int, int]:
-    """Square window (x, y, side) around a box's centre, possibly beyond the picture."""
-    x0, y0, x1, y1 = box
-    side = max(8, round(max(x1 - x0, y1 - y0) * factor))
-    return round((x0 + x1 - side) / 2), round((y0 + y1 - side) / 2), side
-
-
-def _square(rgb: Image, x: int, y: int, side: int, size: int) -> Image:
-    """Cut a square window, black beyond the picture, resampled to ``size``."""
-    h, w = rgb.shape[:2]
-    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + side, w), min(y + side, h)
-    if x0 >= x1 or y0 >= y1:
-        return np.zeros((size, size, 3), np.uint8)
-    cut: NDArray[Any] = rgb[y0:y1, x0:x1]
-    pads = (y0 - y, y + side - y1, x0 - x, x + side - x1)
-    if any(pads):
-        cut = cv2.copyMakeBorder(cut, *pads, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-    how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(cut, (size, size), interpolation=how), np.uint8)
-
-
-def _tiles(width: int, height: int, levels: int) -> Iterator[tuple[int, int, int]]:
-    """Square tiles (x, y, side): the whole picture, then halves that overlap by half."""
-    side = max(width, height)
-    yield (width - side) // 2, (height - side) // 2, side
-    side = min(width, height) if width != height else side // 2
-    for _ in range(levels - 1):
-        if side < SMALLEST_TILE:
-            return
-        for x, y in itertools.product(_starts(width, side), _starts(height, side)):
-            yield x, y, side
-        side //= 2
-
-
-def _starts(length: int, side: int) -> list[int]:
-    steps = max(0, -(-(length - side) // (side // 2)))
-    return [round(i * (length - side) / max(steps, 1)) for i in range(steps + 1)]
-
-
-def _size(box: Box) -> float:
-    return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
-
-
 def _area(face: Face) -> float:
-    return _size(face.box)
+    return crops.size(face.box)
 
 
-def _shared(a: Box, b: Box) -> float:
-    return _size((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
-
-
-def _iou(a: Box, b: Box) -> float:
-    shared = _shared(a, b)
-    return shared / max(_size(a) + _size(b) - shared, 1e-6)
+def _moved(before: Face, after: Face) -> float:
+    """Mean distance of the points, over the face's height."""
+    shift = np.linalg.norm(after.points[:, :2] - before.points[:, :2], axis=1).mean()
+    return float(shift / max(after.box[3] - after.box[1], 1.0))
 
 
 def _one_face(a: Box, b: Box) -> bool:
-    part = _shared(a, b) / max(min(_size(a), _size(b)), 1e-6)
-    return _iou(a, b) > SAME_FACE_IOU or part > PART_OF_FACE
+    part = crops.shared(a, b) / max(min(crops.size(a), crops.size(b)), 1e-6)
+    return crops.iou(a, b) > SAME_FACE_IOU or part > PART_OF_FACE
 
 
 def _same(a: Face, b: Face) -> bool:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from include.errors import BadFace
 from models.face import geometry, topology
-from models.face.landmarks import Box, Face, FaceMesh
+from models.face.crops import Box
+from models.face.landmarks import Face, FaceMesh
 
 Image = NDArray[np.uint8]
 

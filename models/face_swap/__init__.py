@@ -26,7 +26,7 @@ BACKENDS: Mapping[str, Backend] = MappingProxyType(
             limits={
                 "photo": "one frontal face, eyes 40 pixels apart or more, under 40 degrees of yaw",
                 "target": "fades out between 45 and 65 degrees of yaw",
-                "glasses": "not carried over; the presenter's keep only their temples",
+                "glasses": "a photo's come along flat; the presenter's keep only their temples",
                 "beard": "cut at the jaw where it is longer than the face",
                 "shape": "head, hair and jaw stay the presenter's",
                 "eyes": "the presenter's where the photo's are far less open",

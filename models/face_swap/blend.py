@@ -27,7 +27,7 @@ TRUST = 0.03
 DARK = 8.0
 """Grey levels added before a ratio is taken, so that black has one."""
 
-GAIN_RANGE = (0.7, 1.4)
+GAIN_RANGE = (0.8, 1.3)
 """Limits to the factor that meets the frame's colour."""
 
 SUBPIXEL_BITS = 4

@@ -28,10 +28,11 @@ class MeshSwapper:
     Gaze, blinks and speech are the presenter's: the recipient's irises are moved to where the
     presenter looks, a closing eye becomes the presenter's own lids, teeth and tongue stay.
 
-    Limits: a frontal photo gives the best likeness; glasses on either face are not carried over and
-    leave their temples; a beard longer than the face oval is cut at the jaw; the head's shape and
-    hair stay the presenter's. Fades out between 45 and 65 degrees of yaw. A result depends on the
-    arguments only, never on earlier calls.
+    Limits: a frontal photo gives the best likeness; a photo's glasses come along as if painted on,
+    the presenter's vanish but for their temples; a beard longer than the face oval is cut at the
+    jaw; the head's shape and hair stay the presenter's. Where the photo's eyes are far less open
+    than the presenter's usually are, the presenter's eyeballs stay. Fades out between 45 and 65
+    degrees of yaw. A result depends on the arguments only, never on earlier calls.
 
     Args:
         source_rgb: uint8 [h, w, 3] the recipient's photo.

@@ -39,7 +39,7 @@ CHROMA_RANGE = (0.5, 1.0)
 """Limits to the factor on the spread of a and b: patches of colour are toned down, never up."""
 
 HAIR = (0.18, 0.36)
-"""Difference in L from the face's skin, over it, at which a place at its rim is in doubt, and surely hair."""
+"""Difference in L from the face's skin, over it: in doubt, and surely hair or background."""
 
 RIM = (0.28, 0.10)
 """How far in from the oval's edge a photo's hair is taken out, over its width: above the level of
