@@ -64,7 +64,7 @@ class Recipient:
 
 RECIPIENTS = (
     Recipient("maya", "Maya", "en-US", "female",
-              "Hi, it's {name}! Spring is here. Come and see the new range."),
+              "Hi, it's {name}! Spring is here. Come and see what's new."),
     Recipient("robin", "Robin", "en-GB", "male",
               "Hello, {name} here. We made something new. Come and look.", recorded=True),
     Recipient("lena", "Lena", "de-DE", "female",
@@ -73,10 +73,12 @@ RECIPIENTS = (
 
 
 def _digest() -> str:
-    """What the media depend on: this package's code and the versions of what it builds on."""
+    """What the media depend on: this code, the models it uses, the versions below them."""
     h = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        h.update(path.name.encode() + path.read_bytes())
+    root = Path(__file__).parents[2]
+    for folder in ("include/samples", "models/face", "models/lip_sync", "models/speech"):
+        for path in sorted((root / folder).glob("*.py")):
+            h.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     for name in PACKAGES:
         try:
             h.update(f"{name}=={importlib.metadata.version(name)}\n".encode())
@@ -89,12 +91,13 @@ def make_sample_campaign(out_dir: Path, issue_consent: IssueConsent) -> Path:
     """Make the sample campaign, or find it made.
 
     Everything is written beside ``out_dir`` and renamed in one step, so an interrupted run leaves
-    nothing half-made. A second call with the same code and packages does nothing; when they have
-    changed, ``out_dir`` is replaced if this function made it.
+    nothing half-made. A second call with the same code and packages only asks ``issue_consent``
+    again, because consent runs out and media do not; when they have changed, ``out_dir`` is
+    replaced if this function made it.
 
     Args:
         out_dir: folder of the campaign; its parent is made if need be.
-        issue_consent: signs a consent record for media files.
+        issue_consent: signs a consent record for media files; it may leave one that still holds.
 
     Returns:
         The path of ``brief.yaml``.
@@ -105,6 +108,7 @@ def make_sample_campaign(out_dir: Path, issue_consent: IssueConsent) -> Path:
     stamp = out_dir / STAMP
     digest = _digest()
     if stamp.exists() and stamp.read_text() == digest:
+        _consents(out_dir, issue_consent)
         return out_dir / "brief.yaml"
     if out_dir.exists() and not stamp.exists() and any(out_dir.iterdir()):
         msg = f"{out_dir} exists and is no sample campaign: choose another folder or remove it"
@@ -133,13 +137,8 @@ def _write(folder: Path, issue_consent: IssueConsent) -> None:
     for name in ("media", "faces", "audio", "consent"):
         (folder / name).mkdir()
     ad = template.make_template(folder / "media")
-    issue_consent(
-        [ad.video],
-        subject=people.PRESENTER.capitalize(),
-        scope=("template",),
-        out=folder / "consent/presenter.json",
-    )
-    rows = [_recipient(folder, r, issue_consent) for r in RECIPIENTS]
+    rows = [_recipient(folder, r) for r in RECIPIENTS]
+    _consents(folder, issue_consent)
     with (folder / "recipients.csv").open("w", newline="", encoding="utf-8") as out:
         writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -168,25 +167,38 @@ def _write(folder: Path, issue_consent: IssueConsent) -> None:
     (folder / "brief.yaml").write_text(text, encoding="utf-8")
 
 
-def _recipient(folder: Path, r: Recipient, issue_consent: IssueConsent) -> dict[str, str]:
+def _consents(folder: Path, issue_consent: IssueConsent) -> None:
+    """Ask for every record that the brief and its table name."""
+    issue_consent(
+        [folder / "media/presenter.mp4"],
+        subject=people.PRESENTER.capitalize(),
+        scope=("template",),
+        out=folder / "consent/presenter.json",
+    )
+    for r in RECIPIENTS:
+        media, scope = [folder / f"faces/{r.id}.jpg"], ["face_swap", "lip_sync"]
+        if r.recorded:
+            media.append(folder / f"audio/{r.id}.wav")
+            scope.append("voice")
+        out = folder / f"consent/{r.id}.json"
+        issue_consent(media, subject=r.name, scope=tuple(scope), out=out)
+
+
+def _recipient(folder: Path, r: Recipient) -> dict[str, str]:
     face = folder / f"faces/{r.id}.jpg"
     save_jpeg(people.make_person(r.id), face, quality=94)
-    media, scope, audio = [face], ["face_swap", "lip_sync"], ""
+    audio = ""
     if r.recorded:
         line = synthesise(r.script.format(name=r.name), locale=r.locale, voice=r.voice)
         audio = f"audio/{r.id}.wav"
         mono = np.asarray(line.samples, np.float64)[None] / 32768
         template.write_wav(folder / audio, mono, line.sample_rate)
-        media.append(folder / audio)
-        scope.append("voice")
-    consent = f"consent/{r.id}.json"
-    issue_consent(media, subject=r.name, scope=tuple(scope), out=folder / consent)
     return {
         "id": r.id,
         "face": f"faces/{r.id}.jpg",
         "audio": audio,
         "script": r.script,
-        "consent": consent,
+        "consent": f"consent/{r.id}.json",
         "locale": r.locale,
         "voice": r.voice,
         "name": r.name,

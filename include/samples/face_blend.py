@@ -196,6 +196,10 @@ def _closed(target: Points, base: Image, f: Features) -> Image:
     join = 1 / (1 + np.exp(-np.clip(below / width, -30, 30)))
     both = warp.over(upper, lower, np.asarray(join, np.float32))
     inside = np.clip(1 - side / 3, 0, 1) * np.clip((right[0] - left[0]) / 40, 0, 1)
+    # what is left of her teeth along the line becomes lip
+    lip = np.median(both[hull(target, OUTER_LIPS, 0.0, 0.9) > 0.5], axis=0)
+    line_mask = np.exp(-((below / 4.5) ** 4)) * inside
+    both = warp.over(both, np.minimum(both, lip), np.asarray(line_mask, np.float32))
     crease = np.exp(-((below / 1.9) ** 2)) * inside
     shade = np.array([0.50, 0.60, 0.58], np.float32)
     both = both * (1 - crease[..., None] * shade)

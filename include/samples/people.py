@@ -73,7 +73,7 @@ def _long_haired(p: Person, head: Head, clothed: Image, torso: Mask, top: Mask) 
     yy = np.mgrid[0 : face_blend.SIZE[0], 0 : face_blend.SIZE[1]][0]
     oval = face_blend.hull(head.points, face_blend.OVAL, 1.5, 1.0)
     below, above = yy > head.points[61, 1] + 10, yy < eyes[1] + 20
-    skin = np.asarray(top * np.maximum(np.maximum(oval, below), head.hair * above), np.float32)
+    skin = np.asarray(top * np.maximum(np.maximum(oval, below), above), np.float32)
     strands, cover = hair.lengthen(
         head.image, np.asarray(head.alpha * head.hair, np.float32), eyes, long + 1
     )
@@ -111,22 +111,22 @@ PRESENTER = "nora"
 PEOPLE: dict[str, Person] = {
     "nora": Person(
         Features(
-            brow_raise=-0.976,
-            cheek=0.962,
-            chin=11.492,
-            eye=1.078,
-            eye_gap=-5.645,
-            eye_tilt=-0.89,
-            geometry=0.384,
+            geometry=0.407,
+            nose_texture=0.597,
+            lip_texture=0.242,
+            jaw=0.977,
+            length=1.006,
+            eye=1.062,
+            eye_gap=-4.2,
+            eye_tilt=-0.71,
+            brow_raise=-0.78,
+            nose=0.853,
+            nose_length=0.923,
+            mouth=0.978,
+            lips=1.29,
+            cheek=0.97,
+            chin=4.0,
             hair_wide=0.9,
-            jaw=0.971,
-            length=1.022,
-            lip_texture=0.253,
-            lips=1.36,
-            mouth=0.973,
-            nose=0.816,
-            nose_length=0.904,
-            nose_texture=0.621,
         ),
         Look(hair=(92, 66, 48), brow=0.6, skin=(1.1, 1.14, 1.16), seed=1),
         Outfit("blazer", (52, 74, 92)),
@@ -180,7 +180,7 @@ PEOPLE: dict[str, Person] = {
             hair_wide=0.88,
         ),
         Look(
-            hair=(176, 172, 168),
+            hair=(154, 151, 148),
             hair_contrast=0.8,
             brow=0.3,
             brow_colour=(120, 110, 105),

@@ -128,6 +128,7 @@ def _lid(
     brow_y: float,
     lid: float,
     brow: float,
+    skin: Image,
 ) -> UInt8:
     """Render one eye's window with its lid down by ``lid`` and its brow up by ``brow``.
 
@@ -137,9 +138,9 @@ def _lid(
     lash = np.minimum(0.45 * gap, 4.5)
     edge = upper + lid * 0.94 * gap
     top = upper - 0.42 * (upper - brow_y)
-    # skin from the fold down to the lashes, then the lashes unscaled
-    skin = top + (yy - top) * (upper - lash - top) / np.maximum(edge - lash - top, 1)
-    source = np.where(yy < top, yy, np.where(yy < edge - lash, skin, yy - (edge - upper)))
+    # the lid from the fold down to the lashes, then the lashes unscaled
+    fold = top + (yy - top) * (upper - lash - top) / np.maximum(edge - lash - top, 1)
+    source = np.where(yy < top, yy, np.where(yy < edge - lash, fold, yy - (edge - upper)))
     lift = np.exp(-(((yy - brow_y) / 9) ** 2)) * 2.2 * brow
     fade = np.clip(np.minimum(xx - xx.min(), xx.max() - xx) / 10, 0, 1)
     moved = (source + lift * fade).astype(np.float32)
@@ -158,7 +159,9 @@ def _lid(
     )
     smooth = cv2.GaussianBlur(down, (0, 0), sigmaX=7.0, sigmaY=1.5)
     down = warp.over(
-        down, np.asarray(smooth * 0.96, np.float32), np.asarray(cover * lid * 0.7, np.float32)
+        down,
+        np.asarray((0.58 * smooth + 0.42 * skin) * 0.95, np.float32),
+        np.asarray(cover * lid * 0.7, np.float32),
     )
     shown = np.clip(edge + 0.7 - yy, 0, 1) * np.clip(gap / 1.5, 0, 1)
     return np.clip(warp.over(rest, down, shown.astype(np.float32)) + 0.5, 0, 255).astype(np.uint8)
@@ -183,6 +186,8 @@ class Animator:
         self.alpha = cv2.resize(fig.alpha, (w, h), interpolation=cv2.INTER_AREA)
         self.points = (fig.points * SCALE).astype(np.float32)
         self.motion = _motion(scene)
+        x, y = np.round(self.points[50, :2]).astype(int)
+        self._skin = np.median(self.still[y - 6 : y + 7, x - 6 : x + 7], axis=(0, 1))
         self._head, self._depth = self._volumes()
         still_points = np.repeat(self.points[None], scene.frames, 0)
         model = viseme.analyse_mouth(still_points)
@@ -239,7 +244,7 @@ class Animator:
             upper = np.interp(xx[0], up[:, 0], up[:, 1]).astype(np.float32) + 0.4
             lower = np.interp(xx[0], low[:, 0], low[:, 1]).astype(np.float32)
             gap = np.maximum(lower - upper, 0)
-            out[y0:y1, x0:x1] = _lid(image, (xx, yy), upper, gap, brow_y, lid, brow)
+            out[y0:y1, x0:x1] = _lid(image, (xx, yy), upper, gap, brow_y, lid, brow, self._skin)
         return out
 
     def _maps(self, i: int, zoom: float, origin: tuple[float, float]) -> tuple[Mask, Mask]:

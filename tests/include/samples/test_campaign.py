@@ -20,11 +20,13 @@ from include.table import read_table
 from models.face.landmarks import FaceMesh
 from models.speech.synthesis import synthesise
 
-pytestmark = pytest.mark.worker
+pytestmark = [pytest.mark.worker, pytest.mark.slow]
 
 
 def note_consent(media: list[Path], subject: str, scope: Sequence[str], out: Path) -> None:
     assert all(path.exists() for path in media)
+    if out.exists():
+        return
     names = [path.name for path in media]
     out.write_text(json.dumps({"subject": subject, "scope": list(scope), "media": names}))
 
@@ -116,10 +118,18 @@ def test_the_music_leaves_room_for_a_voice(brief_path: Path) -> None:
     assert np.abs(pcm[-64:]).max() < 0.01
 
 
-def test_a_second_call_does_nothing(brief_path: Path) -> None:
+def test_a_second_call_makes_nothing_anew(brief_path: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in sorted(brief_path.parent.rglob("*"))}
     assert campaign.make_sample_campaign(brief_path.parent, note_consent) == brief_path
     assert {p: p.stat().st_mtime_ns for p in sorted(brief_path.parent.rglob("*"))} == before
+
+
+def test_a_second_call_asks_for_consent_that_is_gone(brief_path: Path) -> None:
+    record = brief_path.parent / "consent/maya.json"
+    before = record.read_text()
+    record.unlink()
+    campaign.make_sample_campaign(brief_path.parent, note_consent)
+    assert record.read_text() == before
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:

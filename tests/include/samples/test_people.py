@@ -43,7 +43,7 @@ def test_nobody_is_recognised_as_a_source_portrait(name: str, origin: str) -> No
     assert distance(identity(name), source(origin)) >= FROM_SOURCES
 
 
-@pytest.mark.parametrize(("a", "b"), itertools.combinations(people.PEOPLE, 2))
+@pytest.mark.parametrize(("a", "b"), list(itertools.combinations(people.PEOPLE, 2)))
 def test_no_two_people_are_the_same_person(a: str, b: str) -> None:
     assert distance(identity(a), identity(b)) >= FROM_EACH_OTHER
 
