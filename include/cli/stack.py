@@ -111,8 +111,10 @@ class Stack:
             # WAL is on by default; the timeout lets writers wait for each other.
             "DATABASE__SQL_ALCHEMY_CONN": database
             or f"sqlite:///{self.home}/airflow.db?timeout=60",
-            "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+            # Quick hand-overs between tasks without a core lost to an idle scheduler.
+            "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.4",
             "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
             "API__HOST": "127.0.0.1",
             "API__PORT": str(self.port),
             "API__BASE_URL": self.url,

@@ -43,7 +43,8 @@ def test_only_pictures_and_videos_are_shown():
 
 
 @pytest.mark.parametrize(
-    "key", ["acme/plan/x.json", "../secrets", "acme/blob/aa/../../x", "", "acme/blob/aa/" + "g" * 64]
+    "key",
+    ["acme/plan/x.json", "../secrets", "acme/blob/aa/../../x", "", "acme/blob/aa/" + "g" * 64],
 )
 def test_only_blobs_have_an_address(key):
     from plugins.understudy_media import BLOB
