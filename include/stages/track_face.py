@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -12,11 +12,14 @@ from scipy.ndimage import gaussian_filter1d
 from include.contracts.brief import FaceAt
 from include.errors import BadFace
 from include.media.decode import VideoReader
+from include.stages.clips import Image
 from include.stages.context import Output, StageContext
 from include.stages.segments import Points, find_segments, runs, shot_ranges
 from models.face.landmarks import Face, FaceMesh
 from models.face.roi import Window, face_window
 
+SEARCH_EVERY = 5
+"""Frames between two looks for a face where nobody is seen."""
 MAX_GAP = 5
 """Frames without a detection that are bridged inside a shot: a blink of the detector."""
 MIN_RUN = 3
@@ -69,12 +72,47 @@ def run(ctx: StageContext, artifact: str) -> Output:
 
 def _detect(ctx: StageContext, reader: VideoReader, shots: list[int]) -> Iterator[list[Face]]:
     total = reader.facts.frames
+    done = 0
     for start, stop in shot_ranges(shots, total):
         # A new tracker for each shot: none follows a face across a cut.
         with FaceMesh(video=True) as mesh:
-            for index, frame in enumerate(reader.frames(start, stop), start + 1):
-                yield mesh.detect(frame)
-                ctx.progress(index, total)
+            for faces in watch(mesh.detect, reader.frames(start, stop)):
+                yield faces
+                done += 1
+                ctx.progress(done, total)
+
+
+def watch(detect: Callable[[Image], list[Face]], frames: Iterable[Image]) -> Iterator[list[Face]]:
+    """Detect in every frame, but look for a newcomer only in every fifth while nobody is there.
+
+    Searching a whole picture costs ten times what following a face does, and title cards have
+    nobody. When somebody turns up, the frames that were passed over are looked at as well.
+
+    Args:
+        detect: of a tracker; called with frames in order.
+        frames: of one shot, uint8 [h, w, 3].
+
+    Yields:
+        The faces of each frame.
+    """
+    waiting: list[Image] = []
+    alone = False
+    for frame in frames:
+        waiting.append(frame)
+        if alone and len(waiting) < SEARCH_EVERY:
+            continue
+        found = _look_back(detect, waiting)
+        yield from found
+        alone, waiting = not found[-1], []
+    if waiting:
+        yield from _look_back(detect, waiting)
+
+
+def _look_back(detect: Callable[[Image], list[Face]], frames: list[Image]) -> list[list[Face]]:
+    faces = detect(frames[-1])
+    if not faces or len(frames) == 1:
+        return [[] for _ in frames[:-1]] + [faces]
+    return [detect(frame) for frame in frames]
 
 
 def follow(

@@ -123,8 +123,12 @@ def test_only_face_frames_differ_from_the_plate(rendered, delivered: Path) -> No
 
     ours, base = luma(delivered / "eve" / "video.mp4"), luma(plate)
     # 8x8 means: encoding a card leaves them where they are, another face does not.
-    small = [cv2.resize(np.abs(a - b).astype(np.float32), None, fx=1 / 8, fy=1 / 8,
-                        interpolation=cv2.INTER_AREA) for a, b in zip(ours, base, strict=True)]
+    small = [
+        cv2.resize(
+            np.abs(a - b).astype(np.float32), None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA
+        )
+        for a, b in zip(ours, base, strict=True)
+    ]
     changed = [float(picture.max()) for picture in small]
     assert max(changed[:CARD]) < 6, "title cards are only encoded"
     assert min(changed[CARD:]) > 15, "every face frame shows somebody else"

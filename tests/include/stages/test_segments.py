@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from include.contracts.brief import FaceAt
 from include.stages.segments import Segment, find_segments, runs, shot_ranges
-from include.stages.track_face import MAX_GAP, clean, follow
+from include.stages.track_face import MAX_GAP, clean, follow, watch
 from models.face.landmarks import Face
 from models.face.roi import Window
 
@@ -98,3 +98,18 @@ def test_runs_cover_exactly_what_is_seen(flags: list[bool]) -> None:
 def test_shot_ranges_cover_the_video(shots: list[int]) -> None:
     ranges = shot_ranges(shots, 9)
     assert [i for a, b in ranges for i in range(a, b)] == list(range(9))
+
+
+@pytest.mark.parametrize("first", [0, 1, 4, 7, 19])
+def test_a_newcomer_is_found_in_the_first_frame_that_shows_it(first: int) -> None:
+    looked: list[int] = []
+
+    def detect(frame: np.ndarray) -> list[Face]:
+        number = int(frame[0])
+        looked.append(number)
+        return [face(100, 100, 50)] if number >= first else []
+
+    found = list(watch(detect, [np.array([i]) for i in range(20)]))
+    assert [bool(faces) for faces in found] == [i >= first for i in range(20)]
+    if first == 19:
+        assert len(looked) < 12, "frames that show nobody are mostly passed over"
