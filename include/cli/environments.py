@@ -167,11 +167,11 @@ def _make(env: Environment, tests: bool) -> None:
                 ) from error
         command = [uv, "pip", "install", "-q", "--compile-bytecode", "--no-deps"]
         command += ["--python", str(env.python), "-r", str(ROOT / locks[-1])]
-        run(command + _torch_options(locks[-1], settings), env.name, settings)
+        run(command + torch_options(locks[-1], settings), env.name, settings)
     _write_stamp(env, {lock: _digest(lock) for lock in locks})
 
 
-def _torch_options(lock: str, settings: dict[str, str]) -> list[str]:
+def torch_options(lock: str, settings: dict[str, str]) -> list[str]:
     """Ask for torch's CPU build where pip would fetch gigabytes of CUDA."""
     if "UV_TORCH_BACKEND" in settings or "\ntorch==" not in (ROOT / lock).read_text():
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from include.cli.environments import ROOT, TOOLS, ensure, run, step
+from include.cli.environments import ROOT, TOOLS, ensure, run, step, torch_options
 from include.cli.pip_settings import current_uv_environment
 
 _WORKER = ("--override", "docker/worker/overrides.txt")
@@ -35,16 +35,20 @@ def lock(arguments: list[str]) -> int:
         command = [str(TOOLS.path / "bin" / "uv"), "pip", "compile", "--python-version", "3.11"]
         command += ["--no-emit-find-links", "--no-emit-index-url", "--no-header"]
         command += ["--no-annotate", "-q", *arguments, "-o", target, *sources]
+        command += torch_options(target, settings)
         with step(target):
-            run(command, "lock", settings, cwd=str(ROOT))
-        _plain(target)
+            _mark_torch(target, "+cpu")  # the build to prefer: the plain one needs all of CUDA
+            try:
+                run(command, "lock", settings, cwd=str(ROOT))
+            finally:
+                _mark_torch(target, "")
     sys.stdout.write("Locks are up to date; environments follow on the next command.\n")
     return 0
 
 
-def _plain(target: str) -> None:
-    """Strip torch's local version tag."""
+def _mark_torch(target: str, tag: str) -> None:
+    """Give torch this local version tag in a lock."""
     path = ROOT / target
     lines = path.read_text(encoding="utf-8").splitlines()
-    lines = [line.split("+")[0] if line.startswith("torch==") else line for line in lines]
+    lines = [line.split("+")[0] + tag if line.startswith("torch==") else line for line in lines]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -132,11 +132,11 @@ def test_tools_are_pinned():
 
 def test_torch_is_asked_for_as_a_cpu_build_unless_one_is_at_hand(tmp_path, monkeypatch):
     lock = "docker/worker/requirements.txt"
-    assert environments._torch_options(lock, {}) == ["--torch-backend", "cpu"]
+    assert environments.torch_options(lock, {}) == ["--torch-backend", "cpu"]
     (tmp_path / "torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl").touch()
-    assert environments._torch_options(lock, {"UV_FIND_LINKS": str(tmp_path)}) == []
-    assert environments._torch_options(lock, {"UV_TORCH_BACKEND": "cu128"}) == []
-    assert environments._torch_options("requirements.txt", {}) == []
+    assert environments.torch_options(lock, {"UV_FIND_LINKS": str(tmp_path)}) == []
+    assert environments.torch_options(lock, {"UV_TORCH_BACKEND": "cu128"}) == []
+    assert environments.torch_options("requirements.txt", {}) == []
 
 
 def test_a_stamp_names_the_locks(project):
