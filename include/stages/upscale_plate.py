@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
+
 from include.media.decode import VideoReader
 from include.media.encode import LosslessYuvWriter
-from include.media.pixels import rgb_to_yuv420
+from include.media.pixels import Yuv420, rgb_to_yuv420
 from include.stages.context import Output, StageContext
 from include.stages.upscaling import upscaler_for
+from models.upscale.base import Upscaler
 
 
 def run(ctx: StageContext, artifact: str) -> Output:
@@ -28,10 +33,20 @@ def run(ctx: StageContext, artifact: str) -> Output:
                     writer.write(planes)
                     ctx.progress(index, facts.frames)
             else:
-                for index, frame in enumerate(reader.frames(), 1):
-                    writer.write(rgb_to_yuv420(upscaler.upscale(frame)))
+                for index, planes in enumerate(_upscaled(reader, upscaler), 1):
+                    writer.write(planes)
                     ctx.progress(index, facts.frames)
     return Output(
         {"plate": (path, "video/x-matroska")},
         {"width": size[0], "height": size[1], "scale": scale, "frames": facts.frames},
     )
+
+
+def _upscaled(reader: VideoReader, upscaler: Upscaler) -> Iterator[Yuv420]:
+    """The template's frames, upscaled; one that repeats the last (a held card) costs nothing."""
+    last, made = None, None
+    for frame in reader.frames():
+        if made is None or last is None or not np.array_equal(frame, last):
+            made = rgb_to_yuv420(upscaler.upscale(frame))
+        last = frame
+        yield made
