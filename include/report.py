@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from include.contracts.plan import CampaignPlan, ShardPlan, UnitPlan
+from include.contracts.plan import TEMPLATE_UNIT, CampaignPlan, ShardPlan, UnitPlan
 from include.contracts.stage import StageResult, StageResultRef, UnitResult
 from include.errors import StoreUnavailable
 from include.planning import safe_cell
@@ -209,7 +209,10 @@ def _row(cache: ArtifactCache, unit: UnitPlan, failures: dict[str, _Failure]) ->
             files=files,
             facts=dict(composed.facts) if composed else {},
         )
-    stage, failed = failures.get(unit.id) or failures.get("template") or ("", None)
+    stage, failed = failures.get(unit.id, ("", None))
+    if failed is None or failed.status == "skipped":
+        # The template's own failure, where there is one, says more than what it took along.
+        stage, failed = failures.get(TEMPLATE_UNIT, (stage, failed))
     if failed is None:
         return RowOutcome(
             unit.line, unit.id, "failed", code="not_run", message="no stage got to this row"

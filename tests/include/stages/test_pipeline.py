@@ -35,6 +35,7 @@ from tests.support.tiny import (
     hopper,
     make_tiny,
     tiny_environment,
+    write_video,
 )
 
 pytestmark = pytest.mark.slow
@@ -64,7 +65,7 @@ def rendered(world: tuple[Tiny, Path]) -> tuple[Tiny, CampaignPlan, Run]:
     tiny.add("cut", (tiny.root / "eve.jpg").read_bytes()[:3000])
     tiny.add("klingon", hopper(), locale="tlh")
     tiny.add("long", hopper(), script="word " * 60)
-    tiny.add("rude", hopper(), script="Damn it {name}.")
+    tiny.add("rude", hopper(), script="A gun, {name}.")
     tiny.add("юлия-файл", hopper(), id="yulia", script="Hi {name}.", name="Юлия")
     plan = plan_campaign(str(tiny.write()), tiny.settings)
     assert not plan.rejects
@@ -359,19 +360,19 @@ def test_a_template_without_a_face_is_refused_with_exit_code_65(
     world: tuple[Tiny, Path], rendered, tmp_path: Path
 ) -> None:
     tiny, _ = world
-    from tests.support.tiny import write_video
-
     rng = np.random.default_rng(3)
     noise = [np.uint8(rng.integers(80, 120, (240, 320, 3))) for _ in range(12)]
     write_video(tiny.root / "noise.mp4", noise)
     brief = {**tiny.brief, "template": {**tiny.brief["template"], "video": "noise.mp4"}}
     other = Tiny(tiny.root, tiny.settings, brief, [r for r in tiny.rows if r["id"] == "eve"])
     plan = plan_campaign(str(other.write()), tiny.settings)
-    run = run_campaign(plan, tiny.settings, run_id="noface", until="track_face")
+    run = run_campaign(plan, tiny.settings, run_id="noface", until="face_swap")
     assert 65 in run.exit_codes.values()
     found = run.unit("track_face", "template")
     assert found.code == "template.no_face"
     assert "noise.mp4" in (found.message or "")
+    totals = write_report(plan, "noface", run.refs, tiny.settings)
+    assert totals["missing"][0]["code"] == "template.no_face"
 
 
 def test_astronaut_is_not_delivered_as_the_recipient(rendered, delivered: Path) -> None:
