@@ -94,9 +94,7 @@ def test_canonical_json_has_one_form_for_one_value() -> None:
     ids=lambda change: next(iter(change)),
 )
 def test_everything_in_the_material_is_in_the_key(change: dict[str, object]) -> None:
-    base = KeyMaterial(
-        stage="compose", stage_version=1, backend=BackendRef(name="b", version="1")
-    )
+    base = KeyMaterial(stage="compose", stage_version=1, backend=BackendRef(name="b", version="1"))
     assert base.model_copy(update=change).key() != base.key()
 
 
