@@ -59,14 +59,15 @@ def rendered(world: tuple[Tiny, Path]) -> tuple[Tiny, CampaignPlan, Run]:
     two = np.hstack([hopper()[:480], hopper()[:480]])
     tiny.add("two", two)
     tiny.add("small", cv2.resize(hopper(), (8, 8)))
-    tiny.add("soft", cv2.GaussianBlur(hopper(), (0, 0), 5))
+    tiny.add("soft", cv2.GaussianBlur(hopper(), (0, 0), 8))
     tiny.add("nobody", np.uint8(rng.integers(0, 255, (400, 400, 3))))
     tiny.add("text", b"this is no photo")
     tiny.add("cut", (tiny.root / "eve.jpg").read_bytes()[:3000])
     tiny.add("klingon", hopper(), locale="tlh")
     tiny.add("long", hopper(), script="word " * 60)
     tiny.add("rude", hopper(), script="A gun, {name}.")
-    tiny.add("юлия-файл", hopper(), id="yulia", script="Hi {name}.", name="Юлия")
+    hello = {"script": "Hello there {name}.", "name": "Лев"}
+    tiny.add("лев-файл", hopper(), id="lev", **hello)
     plan = plan_campaign(str(tiny.write()), tiny.settings)
     assert not plan.rejects
     return tiny, plan, run_campaign(plan, tiny.settings)
@@ -170,7 +171,7 @@ def test_a_bad_row_fails_alone_with_its_reason(
 def test_bad_rows_do_not_stop_the_others_nor_the_processes(rendered, delivered: Path) -> None:
     _, _, run = rendered
     assert set(run.exit_codes.values()) == {0}
-    assert {path.name for path in delivered.iterdir() if path.is_dir()} >= {"eve", "yulia"}
+    assert {path.name for path in delivered.iterdir() if path.is_dir()} >= {"eve", "lev"}
 
 
 def test_a_word_on_the_list_holds_the_row_for_a_person(rendered) -> None:
@@ -189,7 +190,7 @@ def test_the_report_page_fetches_nothing_and_names_everybody(delivered: Path) ->
 
 def test_running_it_again_starts_no_process(rendered) -> None:
     tiny, _, _ = rendered
-    tiny.rows = [row for row in tiny.rows if row["id"] in ("eve", "yulia")]
+    tiny.rows = [row for row in tiny.rows if row["id"] in ("eve", "lev")]
     plan = plan_campaign(str(tiny.write()), tiny.settings)
     again = run_campaign(plan, tiny.settings, run_id="again")
     assert again.processes == []
