@@ -47,6 +47,7 @@ def canned_http(*replies: Reply) -> Iterator[CannedServer]:
             self.send_response(reply.status)
             length = len(reply.body) if reply.length is None else reply.length
             self.send_header("Content-Length", str(length))
+            self.send_header("Connection", "close")  # else clients race for a dying connection
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(reply.body)
