@@ -31,7 +31,7 @@ def correct(luma: torch.Tensor, kernels: Sequence[Kernel]) -> torch.Tensor:
 
     Args:
         luma: float [n, 1, h + 2 m, w + 2 m] in 0..1, contiguous; m is the `margin` of the kernels.
-        kernels: the convolutions.
+        kernels: the convolutions; what the last one gives beyond four channels is left out.
 
     Returns:
         float [n, 1, 2 h, 2 w], in the same unit.
@@ -45,7 +45,7 @@ def correct(luma: torch.Tensor, kernels: Sequence[Kernel]) -> torch.Tensor:
         x = F.conv2d(x, weight, bias)
         if index < last:
             x = F.relu_(x)
-    return F.pixel_shuffle(x, 2)
+    return F.pixel_shuffle(x[:, :4], 2)
 
 
 def margin(kernels: Sequence[object]) -> int:
