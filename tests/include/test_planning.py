@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -277,15 +276,6 @@ def test_the_presenters_consent_must_be_for_this_very_video(campaign: Campaign) 
     with pytest.raises(ConsentError) as caught:
         campaign.plan()
     assert caught.value.code == "consent.face"
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_store_that_cannot_be_written_is_named(campaign: Campaign, tmp_path: Path) -> None:
-    campaign.add("anna")
-    (tmp_path / "store").mkdir(mode=0o500)
-    with pytest.raises(UnderstudyError, match="store") as caught:
-        campaign.plan()
-    assert caught.value.code == "store.unreachable"
 
 
 def test_a_store_path_that_is_a_file_is_named(campaign: Campaign, tmp_path: Path) -> None:
