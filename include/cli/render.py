@@ -58,23 +58,29 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _render(args: argparse.Namespace, settings: Settings) -> int:
+    on_the_stack = args.airflow and not args.review
     conf = {
         "brief": absolute(args.brief),
         "tier": args.tier or "brief",
         "only": args.only,
-        "review": "ask" if args.airflow else "hold",
+        # On the stack the UI puts the questions, unless --review says how to settle them here.
+        "review": "ask" if on_the_stack else "hold",
     }
-    progress = Progress()
-    if args.airflow:
-        run = run_on_stack(_daily_stack(settings).api(), conf, progress)
-    else:
-        run = run_in_process(conf, progress)
-        how = args.review or ("ask" if sys.stdin.isatty() else "hold")
-        if run.plan and settle_reviews(run.plan, how, args.out, settings):
-            progress = Progress()
-            progress.line("publishing what was approved")
-            run = run_in_process(conf, progress)
+    run = _run(args, conf, settings, Progress())
+    how = args.review or ("ask" if sys.stdin.isatty() and not args.airflow else "hold")
+    if run.plan and settle_reviews(run.plan, how, args.out, settings):
+        progress = Progress()
+        progress.line("publishing what was approved")
+        run = _run(args, conf, settings, progress)
     return _deliver(run, args.out, settings)
+
+
+def _run(
+    args: argparse.Namespace, conf: dict[str, object], settings: Settings, progress: Progress
+) -> Run:
+    if args.airflow:
+        return run_on_stack(_daily_stack(settings).api(), conf, progress)
+    return run_in_process(conf, progress)
 
 
 def _daily_stack(settings: Settings) -> Stack:
