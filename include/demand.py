@@ -23,7 +23,7 @@ _READERS: dict[str, tuple[StageSpec, ...]] = {
 class Demand:
     """What a stage has to do for the units of a shard."""
 
-    todo: tuple[str, ...]
+    to_make: tuple[str, ...]
     """Units to run."""
     results: tuple[UnitResult, ...]
     """The other units: ``hit`` (made before, or not needed), ``skipped`` (no input)."""
@@ -75,15 +75,15 @@ def demand(
     """
     index = _Index(cache, shard)
     units = (shard.template,) if spec.scope == "template" else rows or shard.rows
-    todo: list[str] = []
+    to_make: list[str] = []
     results: list[UnitResult] = []
     for unit in units:
         result = _settled(index, spec, unit)
         if result is None:
-            todo.append(unit.id)
+            to_make.append(unit.id)
         else:
             results.append(result)
-    return Demand(todo=tuple(todo), results=tuple(results))
+    return Demand(to_make=tuple(to_make), results=tuple(results))
 
 
 def _settled(index: _Index, spec: StageSpec, unit: UnitPlan) -> UnitResult | None:

@@ -115,7 +115,7 @@ class Transient(UnderstudyError):
 
 
 class StoreUnavailable(Transient):
-    """The object store cannot be reached, refuses for now, or is full."""
+    """The object store cannot be reached, refuses at the moment, or is full."""
 
     default_code = "store.unavailable"
 

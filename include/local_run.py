@@ -78,13 +78,13 @@ def run_stage(
     shard = ShardPlan.model_validate_json(store.get(ref.plan))
     wanted = demand(ArtifactCache(store, ref.tenant), shard, spec)
     where = f"{ref.tenant}/result/{run_id}/{spec.name}/{Path(ref.plan).stem}.json"
-    if wanted.todo:
+    if wanted.to_make:
         request = StageRequest(
             stage=spec.name,
             store=settings.store,
             tenant=ref.tenant,
             plan=ref.plan,
-            units=wanted.todo,
+            units=wanted.to_make,
             run_id=run_id,
             result=where,
             threads=threads,

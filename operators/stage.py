@@ -75,8 +75,8 @@ class StageOperator(BaseOperator):
         store = open_store(ref.store)
         shard = ShardPlan.model_validate_json(store.get(ref.plan))
         wanted = self._demand(store, ref, shard, units)
-        self.log.info("%s: %d to make, %d not", spec.name, len(wanted.todo), len(wanted.results))
-        if wanted.todo:
+        self.log.info("%s: %d to make, %d not", spec.name, len(wanted.to_make), len(wanted.results))
+        if wanted.to_make:
             result = self._run_stage(context, spec, ref, store, settings, wanted)
         else:
             result = self._nothing_to_do(context, ref, store, wanted)
@@ -131,7 +131,7 @@ class StageOperator(BaseOperator):
             store=ref.store,
             tenant=ref.tenant,
             plan=ref.plan,
-            units=wanted.todo,
+            units=wanted.to_make,
             run_id=context["run_id"],
             result=result_key,
             attempt=max(1, ti.try_number),

@@ -103,7 +103,7 @@ def run_stage(request: StageRequest, events: Events) -> StageResult:
     results = {result.id: result for result in settled.results}
     errors: list[UnderstudyError] = []
     for unit in units:
-        if unit.id in settled.todo:
+        if unit.id in settled.to_make:
             results[unit.id], error = _run_unit(spec, shard, unit, cache, request, events)
             errors += [error] if error else []
         events.emit("unit", unit=unit.id, data=results[unit.id].model_dump(mode="json"))

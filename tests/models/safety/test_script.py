@@ -27,7 +27,7 @@ def _verdicts(text: str, locale: str) -> set[tuple[str, str]]:
         ("en", "Last chance: buy one, get one free. Order now at example.com, 5 for $50."),
         ("de", "Hallo Jürgen, der Frühling ist da: Sie sparen zwanzig Prozent auf alles."),
         ("fr", "Bonjour Zoé, le printemps est là : profitez de vingt pour cent de remise."),
-        ("es", "Hola José, la primavera ya está aquí: ahorra un veinte por ciento en todo."),
+        ("es", "Hola José, la primavera ya está aquí: ahorra un veinte por ciento en to_make."),
         ("it", "Ciao Nicolò, la primavera è arrivata: risparmia il venti per cento su tutto."),
         ("pt-BR", "Olá João, a primavera chegou: economize vinte por cento em tudo."),
         ("ja", "こんにちは、花子さん。春のセールが始まりました。全品二割引きです。"),
