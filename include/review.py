@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,9 +13,6 @@ from include.store import open_store
 from include.store.cache import ArtifactCache
 from include.verdict import classified, decision_material, decision_of
 from include.verdict import record_decision as _record
-
-INLINE_LIMIT = 48_000
-"""Largest contact sheet, in bytes, that is put into the question itself."""
 
 
 def collect_reviews(
@@ -76,16 +72,13 @@ def _item(cache: ArtifactCache, ref: ShardRef, unit: UnitPlan, manifest: Manifes
     sheet = manifest.outputs["contact_sheet"]
     video = cache.blob_key(_video(cache, unit))
     lines = [f"- {reason}" for reason in reasons]
-    if sheet.size <= INLINE_LIMIT:
-        encoded = base64.b64encode(cache.read_bytes(sheet)).decode()
-        lines += ["", f"![frames of {unit.id}](data:image/jpeg;base64,{encoded})"]
     lines += [
         "",
         f"Contact sheet: `{ref.store}/{cache.blob_key(sheet.sha256)}`",
         f"Video, not signed yet: `{ref.store}/{video}`",
     ]
     if unit.script:
-        lines += ["", "Script:", "", f"> {unit.script}"]
+        lines += ["", "Script:", "", f"    {unit.script}"]  # code: no markup of a stranger's
     return ReviewItem(
         store=ref.store,
         tenant=ref.tenant,
