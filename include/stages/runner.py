@@ -51,10 +51,22 @@ class _Cost:
 
 
 def peak_mib() -> float:
-    """Largest resident memory so far of this process or of one of its children, in MiB."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Largest resident memory so far of this process or of one of its children, in MiB.
+
+    Our own comes from the kernel's high-water mark: ``ru_maxrss`` would begin with the size of
+    whoever started us.
+    """
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return max(own, child) / 1024
+    return max(_high_water_kib(), child) / 1024
+
+
+def _high_water_kib() -> int:
+    try:
+        status = Path("/proc/self/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1])
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def load_request(uri: str, stage: str) -> StageRequest:
