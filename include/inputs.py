@@ -12,6 +12,7 @@ from include.contracts.manifest import BlobRef
 from include.errors import BadBrief, BadMedia, StoreUnavailable, UnderstudyError
 from include.settings import Settings
 from include.store import ObjectStore, open_store
+from include.store.cache import ArtifactCache
 from include.store.digests import DigestIndex
 
 MAX_TEXT = 64 << 20
@@ -145,7 +146,7 @@ class StoreInputs(Inputs):
 def _keep_file(
     path: Path, name: str, digest: str, size: int, store: ObjectStore, tenant: str
 ) -> BlobRef:
-    key = blob_key(tenant, digest)
+    key = ArtifactCache(store, tenant).blob_key(digest)
     held = store.head(key)
     if held is None or held.size != size:
         store.put_file(key, path)
@@ -153,11 +154,6 @@ def _keep_file(
     media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     # Stages see a neutral file name: the user's may hold a person's name.
     return BlobRef(sha256=digest, size=size, media_type=media_type, filename=f"source{suffix}")
-
-
-def blob_key(tenant: str, digest: str) -> str:
-    """Object key of a blob."""
-    return f"{tenant}/blob/{digest[:2]}/{digest}"
 
 
 def open_inputs(uri: str, settings: Settings) -> Inputs:

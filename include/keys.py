@@ -8,7 +8,7 @@ from include.contracts.base import Sha256
 from include.contracts.brief import Brief
 from include.contracts.manifest import BackendRef, KeyMaterial
 from include.contracts.plan import SourceRef, UnitPlan
-from include.stages.specs import MAKER, STAGES
+from include.stages.specs import MAKER
 from models.registry import backend
 
 Materials = dict[str, KeyMaterial]
@@ -126,8 +126,3 @@ def _add(
 def _backend(artifact: str, name: str) -> BackendRef:
     found = backend(BACKEND_OF[artifact], name)
     return BackendRef(name=found.name, version=found.version, weights_sha256=found.weights_sha256)
-
-
-def artifacts_of(scope: str) -> tuple[str, ...]:
-    """All artifact names of ``template`` or ``row`` stages, in the order of the flow."""
-    return tuple(name for spec in STAGES.values() if spec.scope == scope for name in spec.artifacts)
