@@ -1,22 +1,36 @@
 """Ask for the final artifact first: which units of a stage have to run at all.
 
 A row whose video is published demands nothing; otherwise each stage demands what it reads. The
-Airflow operator asks this before it starts a process, and the stage process asks it again.
+template's stages are demanded by the rows of the whole campaign. The Airflow operator asks this
+before it starts a process, and the stage process asks it again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from include.contracts.plan import TEMPLATE_UNIT, ShardPlan, UnitPlan
+from include.contracts.plan import ShardPlan, UnitPlan
 from include.contracts.stage import UnitResult
 from include.stages.specs import MAKER, STAGES, StageSpec
 from include.store.cache import ArtifactCache
+
+FINAL = "publish"
+"""The artifact that a campaign is for."""
 
 _READERS: dict[str, tuple[StageSpec, ...]] = {
     artifact: tuple(spec for spec in STAGES.values() if artifact in spec.upstream)
     for artifact in MAKER
 }
+
+
+def _behind(spec: StageSpec) -> tuple[str, ...]:
+    """Everything that is made from what a stage makes, directly or not."""
+    behind: list[str] = list(spec.artifacts)
+    for artifact in behind:  # grows while it is walked
+        made = (name for reader in _READERS[artifact] for name in reader.artifacts)
+        behind += [name for name in made if name not in behind]
+    return tuple(behind[len(spec.artifacts) :])
 
 
 @dataclass(frozen=True)
@@ -34,24 +48,32 @@ class _Index:
     """Which artifacts exist, each looked up at most once."""
 
     cache: ArtifactCache
-    shard: ShardPlan
+    template: UnitPlan
     known: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def owner(self, artifact: str, unit: UnitPlan) -> UnitPlan:
-        return self.shard.template if MAKER[artifact].scope == "template" else unit
+        return self.template if MAKER[artifact].scope == "template" else unit
+
+    def ask(self, artifacts: Iterable[str], units: Iterable[UnitPlan]) -> None:
+        """Look artifacts up for many units at a time."""
+        units = tuple(units)
+        for artifact in artifacts:
+            keys = {self.owner(artifact, unit).key(artifact) for unit in units}
+            unknown = [key for key in sorted(keys) if (artifact, key) not in self.known]
+            found = self.cache.lookup_many(artifact, unknown)
+            self.known.update({(artifact, key): key in found for key in unknown})
 
     def exists(self, artifact: str, unit: UnitPlan) -> bool:
-        key = self.owner(artifact, unit).key(artifact)
-        if (artifact, key) not in self.known:
-            self.known[artifact, key] = self.cache.lookup(artifact, key) is not None
-        return self.known[artifact, key]
+        if (artifact, self.owner(artifact, unit).key(artifact)) not in self.known:
+            self.ask((artifact,), (unit,))
+        return self.known[artifact, self.owner(artifact, unit).key(artifact)]
 
     def needed(self, artifact: str, unit: UnitPlan) -> bool:
         """Whether something that is still missing is made from this artifact."""
-        if artifact == "publish":
-            return not self.exists(artifact, unit)
-        return any(
-            self.needed(made, unit) and not self.exists(made, unit)
+        if self.exists(FINAL, unit):
+            return False
+        return artifact == FINAL or any(
+            not self.exists(made, unit) and self.needed(made, unit)
             for spec in _READERS[artifact]
             for made in spec.artifacts
         )
@@ -68,38 +90,78 @@ def demand(
 
     Args:
         cache: the tenant's artifacts.
-        shard: the plan. For a template stage its rows say who demands; a plan without rows
-            (the template's own) demands everything.
+        shard: the plan. For a template stage the rows of the shards that it is ``shared_by`` say
+            who demands; a plan that names none, and has no rows itself, demands everything.
         spec: the stage.
         rows: only these rows; default all of the shard.
     """
-    index = _Index(cache, shard)
-    units = (shard.template,) if spec.scope == "template" else rows or shard.rows
-    to_make: list[str] = []
-    results: list[UnitResult] = []
-    for unit in units:
-        result = _settled(index, spec, unit)
-        if result is None:
-            to_make.append(unit.id)
-        else:
-            results.append(result)
-    return Demand(to_make=tuple(to_make), results=tuple(results))
+    index = _Index(cache, shard.template)
+    if spec.scope == "template":
+        settled = {shard.template.id: _template(index, spec, shard)}
+    else:
+        units = shard.rows if rows is None else rows
+        _look_ahead(index, spec, units)
+        settled = {unit.id: _row(index, spec, unit) for unit in units}
+    return Demand(
+        to_make=tuple(unit for unit, result in settled.items() if result is None),
+        results=tuple(result for result in settled.values() if result is not None),
+    )
 
 
-def _settled(index: _Index, spec: StageSpec, unit: UnitPlan) -> UnitResult | None:
-    key = unit.key(spec.artifacts[-1])
-    hit = UnitResult(id=unit.id, status="hit", key=key)
+def _look_ahead(index: _Index, spec: StageSpec, units: tuple[UnitPlan, ...]) -> None:
+    """Ask for many rows at a time what ``_row`` will want to know, the final artifact first."""
+    index.ask((FINAL,), units)
+    unfinished = [unit for unit in units if not index.exists(FINAL, unit)]
+    index.ask(spec.artifacts, unfinished)
+    missing = [u for u in unfinished if not all(index.exists(name, u) for name in spec.artifacts)]
+    index.ask((*_behind(spec), *spec.upstream), missing)
+
+
+def _template(index: _Index, spec: StageSpec, shard: ShardPlan) -> UnitResult | None:
+    unit = shard.template
     if all(index.exists(name, unit) for name in spec.artifacts):
-        return hit
-    if unit.id != TEMPLATE_UNIT and not any(index.needed(a, unit) for a in spec.artifacts):
-        return hit
+        return _hit(spec, unit)
+    rows = _demanding(index, shard)
+    wanted = rows is None or any(index.needed(a, row) for row in rows for a in spec.artifacts)
+    return _lacking(index, spec, unit) if wanted else _hit(spec, unit)
+
+
+def _demanding(index: _Index, shard: ShardPlan) -> Iterator[UnitPlan] | None:
+    """The rows that a template is for, shard by shard; None when the plan does not say."""
+    if shard.rows:
+        return iter(shard.rows)
+    if not shard.shared_by:
+        return None
+
+    def rows() -> Iterator[UnitPlan]:
+        for key in shard.shared_by:
+            found = ShardPlan.model_validate_json(index.cache.store.get(key)).rows
+            index.ask((FINAL,), found)
+            yield from found
+
+    return rows()
+
+
+def _row(index: _Index, spec: StageSpec, unit: UnitPlan) -> UnitResult | None:
+    made = index.exists(FINAL, unit) or all(index.exists(name, unit) for name in spec.artifacts)
+    if made or not any(index.needed(name, unit) for name in spec.artifacts):
+        return _hit(spec, unit)
+    return _lacking(index, spec, unit)
+
+
+def _hit(spec: StageSpec, unit: UnitPlan) -> UnitResult:
+    return UnitResult(id=unit.id, status="hit", key=unit.key(spec.artifacts[-1]))
+
+
+def _lacking(index: _Index, spec: StageSpec, unit: UnitPlan) -> UnitResult | None:
+    """What a unit that has to be made lacks; None when it can be made."""
     missing = [name for name in spec.upstream if not index.exists(name, unit)]
-    if missing:
-        return UnitResult(
-            id=unit.id,
-            status="skipped",
-            key=key,
-            code="upstream.missing",
-            message=f"{spec.name} needs {', '.join(missing)}, which was not made for this row",
-        )
-    return None
+    if not missing:
+        return None
+    return UnitResult(
+        id=unit.id,
+        status="skipped",
+        key=unit.key(spec.artifacts[-1]),
+        code="upstream.missing",
+        message=f"{spec.name} needs {', '.join(missing)}, which was not made for this row",
+    )

@@ -286,7 +286,8 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
         _save_shard(store, settings, draft, f"{prefix}/shard-{i:04}.json", rows)
         for i, rows in enumerate(groups)
     )
-    template = _save_shard(store, settings, draft, f"{prefix}/template.json", ())
+    shared_by = tuple(shard.plan for shard in shards)
+    template = _save_shard(store, settings, draft, f"{prefix}/template.json", (), shared_by)
     plan = CampaignPlan(
         store=settings.store,
         tenant=brief.tenant,
@@ -333,7 +334,12 @@ def _save_draft(store: ObjectStore, draft: Draft, settings: Settings) -> dict[st
 
 
 def _save_shard(
-    store: ObjectStore, settings: Settings, draft: Draft, key: str, rows: tuple[UnitPlan, ...]
+    store: ObjectStore,
+    settings: Settings,
+    draft: Draft,
+    key: str,
+    rows: tuple[UnitPlan, ...],
+    shared_by: tuple[str, ...] = (),
 ) -> ShardRef:
     label = "template"
     if rows:
@@ -346,6 +352,7 @@ def _save_shard(
         label=label,
         template=draft.template,
         rows=rows,
+        shared_by=shared_by,
     )
     store.put(key, shard.model_dump_json().encode())
     return ShardRef(

@@ -63,6 +63,8 @@ class ShardPlan(Contract):
     """Shown in the Airflow grid: ``rows 1-8 (anna .. tom)``."""
     template: UnitPlan
     rows: tuple[UnitPlan, ...]
+    shared_by: tuple[str, ...] = ()
+    """Object keys of the shards whose rows the template is for: in the template's own plan."""
 
     def unit(self, unit_id: str) -> UnitPlan:
         """The template or a row by id. KeyError when there is none."""

@@ -1,0 +1,140 @@
+"""Demand: a finished campaign wants nothing, whatever else was cleared away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from include.contracts.brief import Brief
+from include.contracts.manifest import KeyMaterial
+from include.contracts.plan import TEMPLATE_UNIT, ShardPlan, UnitPlan
+from include.demand import demand
+from include.stages.specs import MAKER, STAGES
+from include.store import open_store
+from include.store.cache import ArtifactCache
+
+ROW_STAGES = [name for name, spec in STAGES.items() if spec.scope == "row"]
+TEMPLATE_STAGES = [name for name, spec in STAGES.items() if spec.scope == "template"]
+ROW_ARTIFACTS = [name for name, spec in MAKER.items() if spec.scope == "row"]
+
+
+class Campaign:
+    """Two shards of two rows and the template's own plan, in a store."""
+
+    def __init__(self, root: Path) -> None:
+        self.file = root / "out.bin"
+        self.cache = ArtifactCache(open_store(str(root / "store")), "acme")
+        self.template = self.unit(TEMPLATE_UNIT, "template")
+        self.rows = [self.unit(name, "row") for name in ("ann", "ben", "cem", "dan")]
+        self.shards = [self.plan(self.rows[:2]), self.plan(self.rows[2:])]
+        keys = tuple(f"acme/plan/x/shard-{i:04}.json" for i in range(2))
+        for key, shard in zip(keys, self.shards, strict=True):
+            self.cache.store.put(key, shard.model_dump_json().encode())
+        self.own = self.plan([]).model_copy(update={"shared_by": keys})
+
+    def unit(self, name: str, scope: str) -> UnitPlan:
+        materials = {
+            artifact: KeyMaterial(stage=artifact, stage_version=1, params={"unit": name})
+            for artifact, spec in MAKER.items()
+            if spec.scope == scope
+        }
+        return UnitPlan(id=name, materials=materials)
+
+    def plan(self, rows: list[UnitPlan]) -> ShardPlan:
+        template = {"video": "t.mp4", "consent": "t.json"}
+        return ShardPlan(
+            brief=Brief(campaign="c", tenant="acme", template=template, recipients="r.csv"),
+            brief_sha256="0" * 64,
+            label="",
+            template=self.template,
+            rows=tuple(rows),
+        )
+
+    def make(self, unit: UnitPlan, *artifacts: str) -> None:
+        for artifact in artifacts:
+            self.file.write_bytes(f"{unit.id} {artifact}".encode())
+            files = {"out": (self.file, "application/octet-stream")}
+            self.cache.publish(unit.materials[artifact], files, {})
+
+    def lose_blob(self, unit: UnitPlan, artifact: str) -> None:
+        found = self.cache.lookup(artifact, unit.key(artifact))
+        assert found
+        self.cache.store.delete(self.cache.blob_key(found.outputs["out"].sha256))
+
+    def to_make(self, stage: str, shard: ShardPlan) -> tuple[str, ...]:
+        return demand(self.cache, shard, STAGES[stage]).to_make
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Campaign:
+    return Campaign(tmp_path)
+
+
+def finish(campaign: Campaign) -> None:
+    for row in campaign.rows:
+        campaign.make(row, "publish")
+
+
+@pytest.mark.parametrize("stage", ROW_STAGES)
+def test_a_published_row_wants_nothing_although_all_else_is_gone(
+    campaign: Campaign, stage: str
+) -> None:
+    finish(campaign)
+    found = demand(campaign.cache, campaign.shards[0], STAGES[stage])
+    assert found.to_make == ()
+    assert [result.status for result in found.results] == ["hit", "hit"]
+
+
+@pytest.mark.parametrize("stage", TEMPLATE_STAGES)
+def test_a_finished_campaign_does_not_make_its_template_again(
+    campaign: Campaign, stage: str
+) -> None:
+    finish(campaign)
+    found = demand(campaign.cache, campaign.own, STAGES[stage])
+    assert [result.status for result in found.results] == ["hit"]
+
+
+def test_one_unpublished_row_in_any_shard_demands_the_template(campaign: Campaign) -> None:
+    for row in campaign.rows[:3]:
+        campaign.make(row, "publish")
+    assert campaign.to_make("ingest_template", campaign.own) == (TEMPLATE_UNIT,)
+
+
+def test_a_template_artifact_that_no_missing_artifact_is_made_from_stays_unmade(
+    campaign: Campaign,
+) -> None:
+    finish(campaign)
+    waiting = campaign.unit("eva", "row")
+    campaign.make(waiting, *(name for name in ROW_ARTIFACTS if name not in ("sign", "publish")))
+    key = "acme/plan/x/shard-0002.json"
+    campaign.cache.store.put(key, campaign.plan([waiting]).model_dump_json().encode())
+    own = campaign.own.model_copy(update={"shared_by": (*campaign.own.shared_by, key)})
+    assert all(campaign.to_make(stage, own) == () for stage in TEMPLATE_STAGES)
+
+
+def test_a_publication_that_lost_its_file_is_made_again(campaign: Campaign) -> None:
+    finish(campaign)
+    campaign.make(campaign.rows[1], "sign")
+    campaign.lose_blob(campaign.rows[1], "publish")
+    assert campaign.to_make("publish", campaign.shards[0]) == ("ben",)
+
+
+def test_a_row_without_its_inputs_is_skipped_with_their_names(campaign: Campaign) -> None:
+    campaign.make(campaign.rows[0], "compose", "classify")
+    found = demand(campaign.cache, campaign.shards[0], STAGES["sign"])
+    assert found.to_make == ("ann",)
+    assert [(r.id, r.code) for r in found.results] == [("ben", "upstream.missing")]
+    assert "compose, classify" in (found.results[0].message or "")
+
+
+def test_only_the_rows_asked_for_are_looked_at(campaign: Campaign) -> None:
+    rows = (campaign.rows[1],)
+    found = demand(campaign.cache, campaign.shards[0], STAGES["ingest_recipients"], rows=rows)
+    assert found.to_make == ("ben",)
+    assert demand(campaign.cache, campaign.shards[0], STAGES["sign"], rows=()).results == ()
+
+
+def test_a_plan_that_names_no_rows_demands_its_template(campaign: Campaign) -> None:
+    own = campaign.own.model_copy(update={"shared_by": ()})
+    assert campaign.to_make("ingest_template", own) == (TEMPLATE_UNIT,)
