@@ -8,8 +8,9 @@ from include.contracts.base import Sha256
 from include.contracts.brief import Brief
 from include.contracts.manifest import BackendRef, KeyMaterial
 from include.contracts.plan import SourceRef, UnitPlan
+from include.errors import BadBrief
 from include.stages.specs import MAKER
-from models.registry import backend
+from models.registry import DECLARED_ENV, backend, backends
 
 Materials = dict[str, KeyMaterial]
 
@@ -28,8 +29,31 @@ BACKEND_OF = {
 
 
 def upscaler_name(brief: Brief) -> str:
-    """The upscaling backend of a brief's tier: the network, or Lanczos for a preview."""
-    return "lanczos" if brief.tier == "preview" else "compact"
+    """The upscaling backend of a brief: the one it names, or by tier.
+
+    Raises:
+        BadBrief: ``brief.field``: there is no such upscaler, or it has another scale.
+        Usage: the file of declared backends cannot be used.
+    """
+    name = brief.output.upscaler
+    if name == "auto":
+        return "lanczos" if brief.tier == "preview" else "compact"
+    known = backends("upscale")
+    if name not in known:
+        raise BadBrief(
+            f"output.upscaler: there is no upscaler {name!r}; take one of "
+            f"{', '.join(['auto', *sorted(known)])}, or declare it in the file that "
+            f"{DECLARED_ENV} names",
+            code="brief.field",
+        )
+    declared = known[name].declared
+    if declared and declared.scale != brief.output.scale:
+        raise BadBrief(
+            f"output.scale: {brief.output.scale}, but the upscaler {name} enlarges by "
+            f"{declared.scale}; change output.scale or output.upscaler",
+            code="brief.field",
+        )
+    return name
 
 
 def template_materials(brief: Brief, sources: dict[str, SourceRef]) -> Materials:

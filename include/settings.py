@@ -10,6 +10,8 @@ UNDERSTUDY_ROOTS           folders that briefs and their media may lie in, separ
 UNDERSTUDY_WORKER_PYTHON   interpreter that runs stages (.venv/worker/bin/python)
 UNDERSTUDY_NUDITY_PYTHON   interpreter of the nudity detector (.venv/nudity/bin/python)
 UNDERSTUDY_CONSENT_KEYS    tenants' consent keys (below UNDERSTUDY_STATE)
+UNDERSTUDY_BACKENDS        YAML file that declares backends with weights of your own; planner and
+                           workers read it (none; see models/registry.py)
 UNDERSTUDY_THREADS         threads per stage process (1)
 UNDERSTUDY_SLOTS           stage processes at a time on this machine (number of cores)
 UNDERSTUDY_SHARD_SIZE      recipients per shard; 0 chooses by campaign size (0)

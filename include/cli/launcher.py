@@ -61,6 +61,13 @@ COMMANDS: dict[str, Command] = {
         "worker",
         "include.provenance.verify",
     ),
+    "backends": Command(
+        "lists backends with licence and origin: list; or adds your upscaler: declare WEIGHTS "
+        "--name N --licence L --origin O",
+        ("worker",),
+        "worker",
+        "include.backends",
+    ),
     "stage": Command("one stage by hand: NAME --request FILE", ALL, "worker", "include.stages"),
     "bench": Command("a benchmark: NAME (stages, upscale, ...)", ALL, "worker"),
     "lock": Command("resolves the lock files again from the .in files"),

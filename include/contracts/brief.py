@@ -69,6 +69,9 @@ class OutputSpec(Contract):
     """Delivery settings."""
 
     scale: Literal[1, 2, 4] = 2
+    upscaler: Slug = "auto"
+    """``auto`` (the network, or Lanczos for a preview), ``compact``, ``lanczos`` or the name of a
+    declared backend. A name holds for every tier."""
     crf: int = Field(default=18, ge=10, le=35)
 
 

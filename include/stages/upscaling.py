@@ -7,7 +7,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from include.backends import weights_file
 from include.contracts.manifest import KeyMaterial
+from include.errors import BadInput
 from models.face.roi import Window
 from models.upscale import load_upscaler
 from models.upscale.base import Upscaler
@@ -21,6 +23,9 @@ def upscaler_for(material: KeyMaterial, threads: int) -> Upscaler | None:
     Args:
         material: of ``upscale_plate``, ``upscale`` or ``compose``; names backend and scale.
         threads: worker threads; never changes the pixels.
+
+    Raises:
+        BadInput: ``upscaler.weights``: missing, changed or of another network.
     """
     scale = int(material.params["scale"])
     if scale == 1 or material.backend is None:
@@ -30,7 +35,10 @@ def upscaler_for(material: KeyMaterial, threads: int) -> Upscaler | None:
 
 @cache
 def _load(name: str, scale: int, threads: int) -> Upscaler:
-    return load_upscaler(name, scale, threads=threads)
+    try:
+        return load_upscaler(name, scale, threads=threads, weights=weights_file(name))
+    except ValueError as error:
+        raise BadInput(f"upscaler {name}: {error}", code="upscaler.weights") from error
 
 
 def upscale_window(

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from models.registry import Backend
+from models.registry import Backend, backends
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from models.upscale.base import Upscaler
 
-__all__ = ["BACKENDS", "RECEPTIVE_FIELD", "load_upscaler"]
+__all__ = ["BACKENDS", "KINDS", "RECEPTIVE_FIELD", "load_upscaler"]
+
+KINDS: Final[Mapping[str, str]] = {"rrdb": "1"}
+"""Code that runs declared weights, to its version: raised when the output for a file changes."""
 
 RECEPTIVE_FIELD: Final[Mapping[str, Mapping[int, int]]] = {
     "compact": {2: 5, 4: 8},
@@ -56,14 +60,22 @@ BACKENDS: Final[Mapping[str, Backend]] = {
 }
 
 
-def load_upscaler(name: str, scale: int, *, threads: int = 1, device: str = "cpu") -> Upscaler:
+def load_upscaler(
+    name: str,
+    scale: int,
+    *,
+    threads: int = 1,
+    device: str = "cpu",
+    weights: Path | None = None,
+) -> Upscaler:
     """Load a backend.
 
     Args:
-        name: a key of `BACKENDS`.
+        name: a key of `BACKENDS`, or a declared backend.
         scale: 2 or 4.
         threads: CPU threads for one picture; the result is the same for any number.
         device: ``cpu`` or ``cuda``; `lanczos` always runs on the CPU.
+        weights: of a declared backend, where its file lies here; default as declared.
 
     Returns:
         The upscaler, ready for many pictures; not to be shared between threads.
@@ -71,12 +83,19 @@ def load_upscaler(name: str, scale: int, *, threads: int = 1, device: str = "cpu
     Raises:
         ValueError: unknown backend or scale, missing or changed weights, device not there.
     """
-    if name not in BACKENDS:
-        raise ValueError(f"no upscale backend {name!r}; there are {', '.join(sorted(BACKENDS))}")
-    if scale not in RECEPTIVE_FIELD[name]:
-        raise ValueError(f"{name} cannot upscale by {scale}; take 2 or 4")
+    known = backends("upscale")
+    if name not in known:
+        raise ValueError(f"no upscale backend {name!r}; there are {', '.join(sorted(known))}")
+    declared = known[name].declared
+    scales = (declared.scale,) if declared else tuple(RECEPTIVE_FIELD[name])
+    if scale not in scales:
+        raise ValueError(f"{name} cannot upscale by {scale}; take {' or '.join(map(str, scales))}")
     if threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1")
+    if declared:
+        from models.upscale.rrdb import Rrdb
+
+        return Rrdb.declared(declared, threads=threads, device=device, weights=weights)
     if name == "lanczos":
         from models.upscale.lanczos import Lanczos
 
