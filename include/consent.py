@@ -14,6 +14,7 @@ import os
 import uuid
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ def _check_signature(signed: SignedConsent, keys: Path) -> None:
     record = signed.record
     path = keys / record.tenant / "public" / f"{signed.key_id}.pem"
     try:
-        public = serialization.load_pem_public_key(path.read_bytes())
+        public = _read_public(path.read_bytes())
     except (OSError, ValueError) as error:
         raise _refusal(
             record,
@@ -258,12 +259,12 @@ def _check_signature(signed: SignedConsent, keys: Path) -> None:
             f"is signed by key {signed.key_id}, which {record.tenant} is not known to have; "
             f"put the tenant's public key at {path}",
         ) from error
-    if not isinstance(public, Ed25519PublicKey) or key_id(public) != signed.key_id:
+    if public is None or public[1] != signed.key_id:
         raise _refusal(
             record, "unknown_key", f"names key {signed.key_id}, but {path} holds another one"
         )
     try:
-        public.verify(base64.b64decode(signed.signature), record.signed_bytes())
+        public[0].verify(base64.b64decode(signed.signature), record.signed_bytes())
     except InvalidSignature as error:
         raise _refusal(
             record,
@@ -330,6 +331,13 @@ def _read_private(path: Path) -> Ed25519PrivateKey:
     if not isinstance(private, Ed25519PrivateKey):
         raise Usage(f"{path} is not an Ed25519 key; remove it and a new one is made")
     return private
+
+
+@lru_cache(maxsize=64)
+def _read_public(pem: bytes) -> tuple[Ed25519PublicKey, str] | None:
+    """A public key and its id; None when it is of another kind. ValueError when it is no key."""
+    public = serialization.load_pem_public_key(pem)
+    return (public, key_id(public)) if isinstance(public, Ed25519PublicKey) else None
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

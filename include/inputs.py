@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+import stat
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from include.contracts.manifest import BlobRef
-from include.errors import BadBrief, BadMedia, StoreUnavailable, UnderstudyError
+from include.errors import (
+    BadBrief,
+    BadInput,
+    BadMedia,
+    StoreUnavailable,
+    UnderstudyError,
+    Usage,
+)
 from include.settings import Settings
-from include.store import ObjectStore, open_store
+from include.store import ObjectInfo, ObjectMissing, ObjectStore, open_store
+from include.store.base import check_key
+from include.store.bulk import heads, in_parallel
 from include.store.cache import ArtifactCache
 from include.store.digests import DigestIndex
 
+INDEX = "digests.sqlite"
+"""The index of source digests, below the state folder."""
 MAX_TEXT = 64 << 20
 """Largest brief or recipients table that is read, in bytes (10,000 rows are about 2 MiB)."""
 
@@ -37,12 +52,92 @@ class Inputs(ABC):
         """
 
     @abstractmethod
+    def describe(self, names: Iterable[str]) -> dict[str, BlobRef | BadInput]:
+        """Digests and sizes of many files; unchanged ones are not read again.
+
+        Returns:
+            For each name its reference, or the error as ``read`` would raise it.
+        """
+
+    @abstractmethod
+    def _copy(self, name: str, blob: BlobRef, store: ObjectStore, key: str) -> None:
+        """Copy a file that was described before into the store.
+
+        Raises:
+            BadInput: it cannot be read any more, or has changed.
+        """
+
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes | BadInput]:
+        """Read many small files; for each name its bytes, or the error."""
+
+        def read(name: str) -> bytes | BadInput:
+            try:
+                return self.read(name)
+            except BadInput as error:
+                return error
+
+        wanted = list(dict.fromkeys(names))
+        return dict(zip(wanted, in_parallel(read, wanted), strict=True))
+
+    def keep_many(
+        self,
+        blobs: Mapping[str, BlobRef],
+        store: ObjectStore,
+        tenant: str,
+        contents: Mapping[str, bytes] | None = None,
+    ) -> dict[str, BadInput]:
+        """Put described files into the store under their digests; nothing is copied twice.
+
+        What is there already is known from one listing.
+
+        Args:
+            blobs: name -> what ``describe``, or ``ref_of_bytes``, said.
+            store: where to.
+            tenant: whose.
+            contents: files among them that were read already, by name.
+
+        Returns:
+            The names that could not be copied, with the errors.
+        """
+        names = {blob.sha256: name for name, blob in blobs.items()}
+        key_of = ArtifactCache(store, tenant).blob_key
+        held = contents or {}
+
+        def copy(blob: BlobRef) -> tuple[str, BadInput] | None:
+            name = names[blob.sha256]
+            try:
+                if name in held:
+                    store.put(key_of(blob.sha256), held[name])
+                else:
+                    self._copy(name, blob, store, key_of(blob.sha256))
+            except BadInput as error:
+                return blob.sha256, error
+            return None
+
+        new = missing_blobs(store, tenant, blobs.values())
+        failed = dict(pair for pair in in_parallel(copy, new) if pair)
+        return {n: failed[blob.sha256] for n, blob in blobs.items() if blob.sha256 in failed}
+
     def keep(self, name: str, store: ObjectStore, tenant: str) -> BlobRef:
         """Copy a file into the store under its digest; nothing is copied twice.
 
         Raises:
             BadMedia: as ``read``.
         """
+        blob = self.describe([name])[name]
+        if isinstance(blob, BadInput):
+            raise blob
+        for error in self.keep_many({name: blob}, store, tenant).values():
+            raise error
+        return blob
+
+
+def missing_blobs(store: ObjectStore, tenant: str, blobs: Iterable[BlobRef]) -> list[BlobRef]:
+    """Those blobs that the store does not hold at their size, each once."""
+    key_of = ArtifactCache(store, tenant).blob_key
+    by_key = {key_of(blob.sha256): blob for blob in blobs}
+    held = heads(store, f"{tenant}/blob/", by_key)
+    return [blob for key, blob in by_key.items() if key not in held or held[key].size != blob.size]
 
 
 def check_relative(name: str) -> str:
@@ -70,7 +165,9 @@ class LocalInputs(Inputs):
         path = self._inside(brief)
         self._folder = path.parent
         self.brief = path.name
-        self._index = DigestIndex(settings.state / "digests.sqlite")
+        self._index = DigestIndex(settings.state / INDEX)
+        self._parents: dict[Path, Path] = {}
+        self._stamps: dict[Path, _Stamp] = {}
 
     def _inside(self, path: Path) -> Path:
         real = path.resolve()
@@ -84,14 +181,25 @@ class LocalInputs(Inputs):
         return real
 
     def _path(self, name: str) -> Path:
-        path = self._inside(self._folder / check_relative(name))
-        if not path.exists():
+        path = self._folder / check_relative(name)
+        real = self._plain(path) or self._inside(path)
+        if not real.exists():
             raise BadMedia(
                 f"{name} does not exist in {self._folder}; check the spelling", code="file.missing"
             )
-        if not path.is_file():
+        if not real.is_file():
             raise BadMedia(f"{name} is not a regular file", code="file.unreadable")
-        return path
+        return real
+
+    def _plain(self, path: Path) -> Path | None:
+        """The real path of a regular file, each folder resolved only once; None for the rest."""
+        try:
+            if path.parent not in self._parents:
+                self._parents[path.parent] = self._inside(path.parent)
+            real = self._parents[path.parent] / path.name
+            return real if stat.S_ISREG(real.lstat().st_mode) else None
+        except (BadMedia, OSError):
+            return None
 
     def read(self, name: str) -> bytes:
         """See ``Inputs.read``."""
@@ -103,57 +211,146 @@ class LocalInputs(Inputs):
         except OSError as error:
             raise BadMedia(f"{name}: {error.strerror}", code="file.unreadable") from error
 
-    def keep(self, name: str, store: ObjectStore, tenant: str) -> BlobRef:
-        """See ``Inputs.keep``."""
+    def describe(self, names: Iterable[str]) -> dict[str, BlobRef | BadInput]:
+        """See ``Inputs.describe``."""
+        found: dict[str, BlobRef | BadInput] = {}
+        paths: dict[str, Path] = {}
+        for name in dict.fromkeys(names):
+            try:
+                path = self._path(name)
+                self._stamps[path] = _stamp(path)
+                paths[name] = path
+            except BadInput as error:
+                found[name] = error
+            except OSError as error:
+                found[name] = BadMedia(f"{name}: {error.strerror}", code="file.unreadable")
+        digests = self._index.digests(paths.values())
+        for name, path in paths.items():
+            digest = digests[path]
+            if isinstance(digest, str):
+                found[name] = _ref(name, digest, self._stamps[path].size)
+            else:
+                found[name] = digest
+        return found
+
+    def _copy(self, name: str, blob: BlobRef, store: ObjectStore, key: str) -> None:
         path = self._path(name)
         try:
-            digest = self._index.digest(path)
-            size = path.stat().st_size
+            store.put_file(key, path)
+            unchanged = self._stamps.get(path) == _stamp(path)
         except OSError as error:
             raise BadMedia(f"{name}: {error.strerror}", code="file.unreadable") from error
-        return _keep_file(path, name, digest, size, store, tenant)
+        if not unchanged:
+            store.delete(key)
+            raise _changed(name)
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """What changes with a file's content."""
+
+    size: int
+    modified: int
+    changed: int
+    inode: int
+
+
+def _stamp(path: Path) -> _Stamp:
+    found = path.stat()
+    return _Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 class StoreInputs(Inputs):
     """A prefix of an object store."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, settings: Settings) -> None:
         self.origin = uri
-        prefix, _, self.brief = uri.rpartition("/")
-        self._source = open_store(prefix)
+        self._prefix, _, self.brief = uri.rpartition("/")
+        self._source = open_store(self._prefix)
+        self._index = DigestIndex(settings.state / INDEX)
+
+    def _missing(self, name: str) -> BadMedia:
+        return BadMedia(f"{name} does not exist at {self._source.uri}", code="file.missing")
 
     def read(self, name: str) -> bytes:
         """See ``Inputs.read``."""
         info = self._source.head(check_relative(name))
         if info is None:
-            raise BadMedia(f"{name} does not exist at {self._source.uri}", code="file.missing")
-        if info.size > MAX_TEXT:
-            raise BadMedia(f"{name} is larger than {MAX_TEXT >> 20} MiB", code="file.too_large")
-        return self._source.get(name)
+            raise self._missing(name)
+        return self._read(info)
 
-    def keep(self, name: str, store: ObjectStore, tenant: str) -> BlobRef:
-        """See ``Inputs.keep``."""
-        if self._source.head(check_relative(name)) is None:
-            raise BadMedia(f"{name} does not exist at {self._source.uri}", code="file.missing")
+    def _read(self, info: ObjectInfo) -> bytes:
+        if info.size > MAX_TEXT:
+            raise BadMedia(f"{info.key} is larger than {MAX_TEXT >> 20} MiB", code="file.too_large")
+        return self._source.get(info.key)
+
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes | BadInput]:
+        """See ``Inputs.read_many``; whether they exist is known from one listing."""
+        found: dict[str, bytes | BadInput] = {}
+        infos = self._look_up(names, found)
+
+        def read(info: ObjectInfo) -> bytes | BadInput:
+            try:
+                return self._read(info)
+            except BadInput as error:
+                return error
+            except ObjectMissing:
+                return self._missing(info.key)
+
+        return found | dict(zip(infos, in_parallel(read, infos.values()), strict=True))
+
+    def describe(self, names: Iterable[str]) -> dict[str, BlobRef | BadInput]:
+        """See ``Inputs.describe``."""
+        found: dict[str, BlobRef | BadInput] = {}
+        infos = self._look_up(names, found)
+        digests = self._index.object_digests(self._source, self._prefix, infos.values())
+        for name, info in infos.items():
+            digest = digests[name]
+            found[name] = digest if isinstance(digest, BadInput) else _ref(name, digest, info.size)
+        return found
+
+    def _look_up(self, names: Iterable[str], errors: dict[str, Any]) -> dict[str, ObjectInfo]:
+        """What the store says about names; problems go into ``errors``."""
+        wanted: list[str] = []
+        for name in dict.fromkeys(names):
+            try:
+                wanted.append(check_key(check_relative(name)))
+            except (BadInput, Usage) as error:
+                errors[name] = BadMedia(error.message, code="path.bad")
+        infos = heads(self._source, "", wanted)
+        errors.update({name: self._missing(name) for name in wanted if name not in infos})
+        return {name: infos[name] for name in wanted if name in infos}
+
+    def _copy(self, name: str, blob: BlobRef, store: ObjectStore, key: str) -> None:
         with tempfile.TemporaryDirectory(prefix="understudy-") as folder:
             path = Path(folder) / "input"
-            self._source.get_file(name, path)
+            try:
+                self._source.get_file(name, path)
+            except ObjectMissing as error:
+                raise self._missing(name) from error
             with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            return _keep_file(path, name, digest, path.stat().st_size, store, tenant)
+                if hashlib.file_digest(stream, "sha256").hexdigest() != blob.sha256:
+                    raise _changed(name)
+            store.put_file(key, path)
 
 
-def _keep_file(
-    path: Path, name: str, digest: str, size: int, store: ObjectStore, tenant: str
-) -> BlobRef:
-    key = ArtifactCache(store, tenant).blob_key(digest)
-    held = store.head(key)
-    if held is None or held.size != size:
-        store.put_file(key, path)
+def _changed(name: str) -> BadMedia:
+    return BadMedia(
+        f"{name} changed while the campaign was planned; run again when it is complete",
+        code="file.changed",
+    )
+
+
+def _ref(name: str, digest: str, size: int) -> BlobRef:
     suffix = PurePosixPath(name).suffix.lower()
     media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     # Stages see a neutral file name: the user's may hold a person's name.
     return BlobRef(sha256=digest, size=size, media_type=media_type, filename=f"source{suffix}")
+
+
+def ref_of_bytes(name: str, data: bytes) -> BlobRef:
+    """The reference of a small file that was read whole."""
+    return _ref(name, hashlib.sha256(data).hexdigest(), len(data))
 
 
 def open_inputs(uri: str, settings: Settings) -> Inputs:
@@ -167,7 +364,7 @@ def open_inputs(uri: str, settings: Settings) -> Inputs:
         BadBrief: the brief is outside the roots (``path.outside``).
     """
     if uri.startswith("s3://"):
-        return StoreInputs(uri)
+        return StoreInputs(uri, settings)
     try:
         return LocalInputs(Path(uri), settings)
     except StoreUnavailable:

@@ -9,6 +9,7 @@ publishing.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from datetime import UTC, datetime
@@ -29,17 +30,15 @@ from include.contracts.plan import (
     SourceRef,
     UnitPlan,
 )
-from include.errors import BadBrief, BadInput, ConsentError, Refused
+from include.errors import BadBrief, BadInput, ConsentError
 from include.inputs import Inputs, open_inputs
 from include.keys import row_materials, template_materials
+from include.rows import RowCheck
 from include.settings import Settings
+from include.sharding import MAX_SHARDS, choose_shard_size, load_times
 from include.store import ObjectStore, open_store
-from include.table import Row, read_table
-
-MAX_SHARD = 16
-"""Most recipients in one shard: what one retry can cost."""
-MAX_SHARDS = 1000
-"""Below Airflow's limit on mapped tasks (``core.max_map_length``, 1024)."""
+from include.store.bulk import in_parallel
+from include.table import read_table
 
 
 class Draft(Contract):
@@ -176,6 +175,8 @@ def validate_rows(
 ) -> dict[str, Any]:
     """Check every row of the table: its cells, files and consent.
 
+    The media of the rows that were taken are copied into the store, those of others are not.
+
     Args:
         ref: what ``read_brief`` returned.
         settings: the environment's settings.
@@ -195,70 +196,25 @@ def validate_rows(
         raise
     except BadInput as error:
         raise BadBrief(f"brief {draft.brief_uri}: {error.message}", code=error.code) from error
-    rows: list[UnitPlan] = []
+    chosen = [row for row in table.rows if not only or row.id in only]
+    check = RowCheck(draft.brief, inputs, settings, now or datetime.now(UTC))
+    taken, refused = check.rows(chosen, store)
     rejects = list(table.rejects)
-    for row in table.rows:
-        if only and row.id not in only:
-            continue
-        try:
-            rows.append(_take_row(row, draft, inputs, store, settings, now or datetime.now(UTC)))
-        except (BadInput, Refused) as error:
-            message = f"{name} line {row.line} ({row.id}): {error.message}"
-            rejects.append(
-                Reject(line=row.line, recipient=row.id, code=error.code, message=message)
-            )
+    for row, problem in refused:
+        message = f"{name} line {row.line} ({row.id}): {problem.message}"
+        reject = Reject(line=row.line, recipient=row.id, code=problem.code, message=message)
+        rejects.append(reject)
     rejects.sort(key=lambda reject: reject.line)
-    draft = draft.model_copy(update={"rows": tuple(rows), "rejects": tuple(rejects)})
+    draft = draft.model_copy(update={"rows": tuple(taken), "rejects": tuple(rejects)})
     return {
         **_save_draft(store, draft, settings),
-        "accepted": len(rows),
+        "accepted": len(taken),
         "rejected": sum(1 for reject in rejects if reject.line > 1),
     }
 
 
-def _take_row(
-    row: Row, draft: Draft, inputs: Inputs, store: ObjectStore, settings: Settings, now: datetime
-) -> UnitPlan:
-    tenant = draft.brief.tenant
-    sources = {"face": _source(row.face, "photo", inputs, store, tenant)}
-    if row.audio:
-        sources["audio"] = _source(row.audio, "audio", inputs, store, tenant)
-    sources["consent"] = _source(row.consent, "consent", inputs, store, tenant)
-    speaks = bool(row.audio or row.script)
-    verify_consent(
-        load_consent(inputs.read(row.consent)),
-        tenant=tenant,
-        campaign=draft.brief.campaign,
-        now=now,
-        scope={"face_swap", "lip_sync"} if speaks else {"face_swap"},
-        face_sha256=sources["face"].blob.sha256,
-        audio_sha256=sources["audio"].blob.sha256 if row.audio else None,
-        revoked=settings.revoked_records(),
-        keys=settings.consent_keys,
-    )
-    unit = UnitPlan(
-        id=row.id,
-        line=row.line,
-        sources=sources,
-        script=row.script,
-        locale=row.locale,
-        voice=row.voice,
-        lip_sync=speaks,
-    )
-    materials = row_materials(draft.brief, draft.template, unit)
-    return unit.model_copy(update={"materials": materials})
-
-
-def _source(name: str, what: str, inputs: Inputs, store: ObjectStore, tenant: str) -> SourceRef:
-    try:
-        return SourceRef(blob=inputs.keep(name, store, tenant), origin=name)
-    except BadInput as error:
-        code = f"{what}.missing" if error.code == "file.missing" else error.code
-        raise BadInput(f"{what}: {error.message}", code=code) from error
-
-
 def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
-    """Cut the accepted rows into shards and write one plan for each.
+    """Compute every key, cut the accepted rows into shards and write one plan for each.
 
     Args:
         ref: what ``validate_rows`` returned.
@@ -269,10 +225,14 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
     """
     store = open_store(settings.store)
     draft = Draft.model_validate_json(store.get(ref["draft"]))
-    brief = draft.brief
-    plan_id = digest_json(draft.model_dump(mode="json", exclude={"brief_uri"}))
+    brief, template = draft.brief, draft.template
+    rejects = rejects_csv(draft.rejects)
+    size = shard_size(len(draft.rows), brief, template, settings)
+    shards = [_shard(draft, draft.rows[i : i + size]) for i in range(0, len(draft.rows), size)]
+    bodies = [shard.model_dump_json().encode() for shard in shards]
+    plan_id = digest_json([draft.brief_sha256, *map(_sha256, (rejects, *bodies))])
     prefix = f"{brief.tenant}/plan/{plan_id}"
-    store.put(f"{prefix}/rejects.csv", rejects_csv(draft.rejects))
+    store.put(f"{prefix}/rejects.csv", rejects)
     if not draft.rows:
         reasons = "; ".join(reject.message for reject in draft.rejects[:3])
         raise BadBrief(
@@ -280,21 +240,19 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
             f"{settings.store}/{prefix}/rejects.csv",
             code="table.no_usable_row",
         )
-    size = shard_size(len(draft.rows), settings)
-    groups = [draft.rows[i : i + size] for i in range(0, len(draft.rows), size)]
-    shards = tuple(
-        _save_shard(store, settings, draft, f"{prefix}/shard-{i:04}.json", rows)
-        for i, rows in enumerate(groups)
-    )
-    shared_by = tuple(shard.plan for shard in shards)
-    template = _save_shard(store, settings, draft, f"{prefix}/template.json", (), shared_by)
+    refs = [_ref(settings, shard, f"{prefix}/shard-{i:04}.json") for i, shard in enumerate(shards)]
+    own = _shard(draft, ()).model_copy(update={"shared_by": tuple(ref.plan for ref in refs)})
+    own_ref = _ref(settings, own, f"{prefix}/template.json")
+    files = {ref.plan: body for ref, body in zip(refs, bodies, strict=True)}
+    files[own_ref.plan] = own.model_dump_json().encode()
+    in_parallel(lambda key: store.put(key, files[key]), files)
     plan = CampaignPlan(
         store=settings.store,
         tenant=brief.tenant,
         campaign=brief.campaign,
         plan_id=plan_id,
-        template=template,
-        shards=shards,
+        template=own_ref,
+        shards=tuple(refs),
         rejects=draft.rejects,
         accepted=len(draft.rows),
         min_success_ratio=brief.policy.min_success_ratio,
@@ -304,10 +262,12 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
     return plan
 
 
-def shard_size(rows: int, settings: Settings) -> int:
-    """Recipients per shard: all slots busy, no shard over MAX_SHARD, under Airflow's limit."""
-    chosen = settings.shard_size or min(MAX_SHARD, math.ceil(rows / settings.slots))
-    return max(1, chosen, math.ceil(rows / MAX_SHARDS))
+def shard_size(rows: int, brief: Brief, template: UnitPlan, settings: Settings) -> int:
+    """Recipients per shard: as the settings say, or by measured times; under Airflow's limit."""
+    if settings.shard_size:
+        return max(settings.shard_size, math.ceil(rows / MAX_SHARDS))
+    times = load_times(open_store(settings.store), brief.tenant, template)
+    return choose_shard_size(rows, settings.slots, times)
 
 
 def rejects_csv(rejects: tuple[Reject, ...]) -> bytes:
@@ -328,37 +288,40 @@ def safe_cell(cell: str) -> str:
 
 def _save_draft(store: ObjectStore, draft: Draft, settings: Settings) -> dict[str, Any]:
     body = draft.model_dump_json().encode()
-    key = f"{draft.brief.tenant}/draft/{digest_json(draft.model_dump(mode='json'))}.json"
+    key = f"{draft.brief.tenant}/draft/{_sha256(body)}.json"
     store.put(key, body)
     return {"store": settings.store, "tenant": draft.brief.tenant, "draft": key}
 
 
-def _save_shard(
-    store: ObjectStore,
-    settings: Settings,
-    draft: Draft,
-    key: str,
-    rows: tuple[UnitPlan, ...],
-    shared_by: tuple[str, ...] = (),
-) -> ShardRef:
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _shard(draft: Draft, rows: tuple[UnitPlan, ...]) -> ShardPlan:
+    """A shard's plan, its rows with their key material."""
+    brief, template = draft.brief, draft.template
+    keyed = (
+        row.model_copy(update={"materials": row_materials(brief, template, row)}) for row in rows
+    )
     label = "template"
     if rows:
         first, last = rows[0], rows[-1]
         names = first.id if first is last else f"{first.id} … {last.id}"
         label = f"{names} ({len(rows)})" if len(rows) > 1 else names
-    shard = ShardPlan(
-        brief=draft.brief,
+    return ShardPlan(
+        brief=brief,
         brief_sha256=draft.brief_sha256,
         label=label,
-        template=draft.template,
-        rows=rows,
-        shared_by=shared_by,
+        template=template,
+        rows=tuple(keyed),
     )
-    store.put(key, shard.model_dump_json().encode())
+
+
+def _ref(settings: Settings, shard: ShardPlan, key: str) -> ShardRef:
     return ShardRef(
         store=settings.store,
-        tenant=draft.brief.tenant,
+        tenant=shard.brief.tenant,
         plan=key,
-        label=label,
-        rows=len(rows),
+        label=shard.label,
+        rows=len(shard.rows),
     )

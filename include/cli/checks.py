@@ -30,6 +30,7 @@ KERNEL_TESTS = (
     "include/test_planning.py",
     "include/test_runs.py",
     "include/test_settings.py",
+    "include/test_sharding.py",
     "include/test_table.py",
 )
 """Below ``tests``: the code that both sides run, so both run its tests."""

@@ -22,15 +22,18 @@ class Contract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+
+
 def canonical_json(value: Any) -> bytes:
     """Serialise to the one JSON form that digests are taken of.
 
     Sorted keys, no white space, UTF-8, no NaN (after RFC 8785 for the types used here; floats
     are written by ``repr``, the shortest form that reads back the same).
     """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def digest_json(value: Any) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -44,7 +46,33 @@ class KeyMaterial(Contract):
 
     def key(self) -> str:
         """The artifact key: SHA-256 over the canonical JSON of this material."""
+        return self.digest
+
+    @cached_property
+    def digest(self) -> str:
+        """See ``key``; computed once, because every key is part of several others."""
+        if _is_plain(self.params):
+            # As ``model_dump`` would have it, without its cost: plans hold many thousands.
+            return digest_json({**self.__dict__, "backend": self.backend and vars(self.backend)})
         return digest_json(self.model_dump(mode="json"))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """See ``BaseModel.model_copy``; the copy's key is its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied
+
+
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+_NAMES = frozenset((str,))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON has just one way to write a value, the same whoever writes it."""
+    kind = type(value)
+    if kind is dict:
+        return _NAMES.issuperset(map(type, value)) and all(map(_is_plain, value.values()))
+    return kind in _SCALARS or (kind in (list, tuple) and all(map(_is_plain, value)))
 
 
 class Manifest(Contract):

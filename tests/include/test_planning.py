@@ -1,19 +1,29 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from include.consent import dump_consent, issue_consent
+from include.consent import (
+    dump_consent,
+    issue_consent,
+    load_consent,
+    sign_consent,
+    tenant_key,
+)
 from include.contracts.plan import ShardPlan
 from include.errors import BadBrief, ConsentError, UnderstudyError
 from include.planning import plan_campaign, shard_size
 from include.settings import Settings
-from include.store import open_store
+from include.store import DirectoryStore, open_store
 
 BRIEF = """
 campaign: spring
@@ -286,11 +296,141 @@ def test_a_store_path_that_is_a_file_is_named(campaign: Campaign, tmp_path: Path
     assert caught.value.code == "store.unreachable"
 
 
-def test_shards_keep_all_slots_busy_and_stay_below_airflows_limit(settings: Settings) -> None:
-    assert shard_size(3, settings) == 2
-    assert shard_size(1, settings) == 1
-    assert shard_size(100, settings) == 16
-    assert -(-50_000 // shard_size(50_000, settings)) <= 1000
+def test_the_settings_shard_size_wins_below_airflows_limit(campaign: Campaign) -> None:
+    for name in ("anna", "ben", "cem"):
+        campaign.add(name)
+    campaign.settings = replace(campaign.settings, shard_size=2)
+    assert [shard.rows for shard in campaign.plan().shards] == [2, 1]
+    template = campaign.shard(campaign.plan()).template
+    brief = campaign.shard(campaign.plan()).brief
+    assert shard_size(5000, brief, template, campaign.settings) == 5
+
+
+def test_the_templates_plan_names_the_shards_it_is_for(campaign: Campaign) -> None:
+    campaign.add("anna")
+    campaign.add("ben")
+    plan = campaign.plan()
+    data = open_store(plan.store).get(plan.template.plan)
+    own = ShardPlan.model_validate_json(data)
+    assert own.rows == ()
+    assert own.shared_by == tuple(shard.plan for shard in plan.shards)
+
+
+def test_another_cut_into_shards_is_another_plan(campaign: Campaign) -> None:
+    """A run that is under way reads its shards by name: they must not change below it."""
+    campaign.add("anna")
+    campaign.add("ben")
+    first = campaign.plan()
+    campaign.settings = replace(campaign.settings, shard_size=2)
+    assert campaign.plan().plan_id != first.plan_id
+
+
+def test_media_of_a_refused_row_are_not_copied(campaign: Campaign) -> None:
+    campaign.add("zoe")
+    campaign.add("anna")
+    _expired(campaign)
+    plan = campaign.plan()
+    assert plan.accepted == 1
+    store = open_store(plan.store)
+    held = {store.get(info.key) for info in store.list("acme/blob/")}
+    assert b"zoe" in held
+    assert b"anna" not in held
+
+
+def test_a_photo_that_several_rows_share_is_copied_once(campaign: Campaign) -> None:
+    campaign.add("anna")
+    campaign.add("ben")
+    campaign.rows[1] = campaign.rows[1].replace("ben.jpg", "anna.jpg").replace("ben.j", "anna.j")
+    campaign.write()
+    plan = campaign.plan()
+    faces = {
+        row.sources["face"].blob.sha256 for i in (0, 1) for row in campaign.shard(plan, i).rows
+    }
+    assert (plan.accepted, len(faces)) == (2, 1)
+
+
+def test_a_changed_photo_is_noticed_although_it_was_planned_before(campaign: Campaign) -> None:
+    campaign.add("anna")
+    photo = campaign.root / "anna.jpg"
+    os.utime(photo, (1, 1))  # long ago: fit for the index, were it not for the time of the change
+    before = keys(campaign)
+    photo.write_bytes(b"anne")
+    campaign.consent("anna.json", photo, {"face_swap", "lip_sync"})
+    assert "ingest_recipients/face" in changed(before, keys(campaign))
+
+
+def test_a_blob_that_went_missing_is_copied_again(campaign: Campaign) -> None:
+    campaign.add("anna")
+    plan = campaign.plan()
+    store = open_store(plan.store)
+    digest = campaign.shard(plan).rows[0].sources["face"].blob.sha256
+    store.delete(f"acme/blob/{digest[:2]}/{digest}")
+    campaign.plan()
+    assert store.get(f"acme/blob/{digest[:2]}/{digest}") == b"anna"
+
+
+def test_planners_at_the_same_time_agree(campaign: Campaign) -> None:
+    for number in range(30):
+        campaign.add(f"r{number}")
+    with ThreadPoolExecutor(4) as pool:
+        plans = list(pool.map(lambda _: campaign.plan(), range(4)))
+    assert len({plan.plan_id for plan in plans}) == 1
+    assert plans[0].accepted == 30
+
+
+class CountingStore(DirectoryStore):
+    """A store on disk that counts what is asked of it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.calls: Counter[str] = Counter()
+
+    def get(self, key: str) -> bytes:
+        self.calls["get"] += 1
+        return super().get(key)
+
+    def head(self, key: str):
+        self.calls["head"] += 1
+        return super().head(key)
+
+    def put(self, key: str, data: bytes) -> None:
+        self.calls["put"] += 1
+        super().put(key, data)
+
+    def put_file(self, key: str, src: Path) -> None:
+        self.calls["put_file"] += 1
+        super().put_file(key, src)
+
+    def list(self, prefix: str = ""):
+        self.calls["list"] += 1
+        return super().list(prefix)
+
+
+@pytest.mark.slow
+def test_a_campaign_planned_before_asks_the_store_nothing_row_by_row(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tenant_key("acme", keys=campaign.settings.consent_keys)
+    record = campaign.root / "presenter.json"
+    signed = load_consent(record.read_bytes()).record
+    for number in range(2000):
+        photo = campaign.root / f"r{number}.jpg"
+        photo.write_bytes(b"%d" % number)
+        update = {"face_sha256": sha(photo), "scope": ("face_swap", "lip_sync")}
+        mine = sign_consent(signed.model_copy(update=update), key)
+        (campaign.root / f"r{number}.json").write_bytes(dump_consent(mine))
+        campaign.rows.append(f"r{number},r{number}.jpg,,Hi,r{number}.json,en,,\n")
+    campaign.write()
+    store = CountingStore(Path(campaign.settings.store))
+    monkeypatch.setattr("include.planning.open_store", lambda uri: store)
+    plan = campaign.plan()
+    assert plan.accepted == 2000
+    assert store.calls["put_file"] == 2002  # the photos, the video and its consent
+    store.calls.clear()
+    assert campaign.plan().plan_id == plan.plan_id
+    assert store.calls["put_file"] == 0
+    assert store.calls["put"] <= len(plan.shards) + 5
+    assert sum(store.calls[name] for name in ("head", "get", "list")) <= 20
 
 
 def test_only_chosen_recipients_are_planned(campaign: Campaign) -> None:

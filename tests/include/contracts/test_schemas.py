@@ -4,6 +4,8 @@ import json
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from include.contracts.base import Contract, canonical_json, digest_json
@@ -101,3 +103,34 @@ def test_everything_in_the_material_is_in_the_key(change: dict[str, object]) -> 
 def test_a_parameter_that_is_not_a_number_has_no_key() -> None:
     with pytest.raises(ValueError, match="JSON"):
         KeyMaterial(stage="compose", stage_version=1, params={"x": float("nan")}).key()
+
+
+JSON_LIKE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: (
+        st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text() | st.integers(), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(params=st.dictionaries(st.text(), JSON_LIKE), backend=st.booleans())
+def test_a_key_is_the_digest_of_the_materials_canonical_json(
+    params: dict[str, object], backend: bool
+) -> None:
+    named = BackendRef(name="mesh", version="1") if backend else None
+    material = KeyMaterial(stage="compose", stage_version=2, backend=named, params=params)
+    assert material.key() == digest_json(material.model_dump(mode="json"))
+
+
+def test_a_key_that_was_asked_for_changes_nothing_else() -> None:
+    asked, fresh = (KeyMaterial(stage="compose", stage_version=2) for _ in range(2))
+    key = asked.key()
+    assert asked == fresh
+    assert asked.model_dump_json() == fresh.model_dump_json()
+    assert asked.model_copy(update={"stage_version": 3}).key() != key
+    assert asked.model_copy().key() == key
