@@ -234,12 +234,22 @@ class _YuvWriter(_Writer[Yuv420]):
             raise Bug(f"yuv420p needs even sizes, got {self.width}x{self.height} for {path}")
 
     def _planes(self, frame: Yuv420) -> Sequence[U8]:
-        half = (self.height // 2, self.width // 2)
-        return (
-            _checked(frame.y, (self.height, self.width), self.path),
-            _checked(frame.u, half, self.path),
-            _checked(frame.v, half, self.path),
-        )
+        return check_yuv420(frame, (self.width, self.height), self.path)
+
+
+def check_yuv420(frame: Yuv420, size: tuple[int, int], path: Path) -> tuple[U8, U8, U8]:
+    """Return a frame's planes, contiguous, when it has this width and height.
+
+    Raises:
+        Bug: it has another size or type.
+    """
+    width, height = size
+    half = (height // 2, width // 2)
+    return (
+        _checked(frame.y, (height, width), path),
+        _checked(frame.u, half, path),
+        _checked(frame.v, half, path),
+    )
 
 
 def _declared(source: Any) -> Any:

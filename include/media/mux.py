@@ -16,7 +16,7 @@ from include.media.ffmpeg_process import GLOBAL_ARGUMENTS, ffmpeg_binary, run_ff
 from include.media.probe import check_structure
 from include.media.sandbox import run_limited_ffmpeg
 
-AUDIO_BITRATE = "160k"
+AUDIO_BITRATE = 160_000  # bits a second
 # The index in front, so that a player can start before all of the file has come.
 _MP4: dict[str, Any] = {
     "format": "mp4",
