@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from include.contracts.manifest import Manifest
 from include.contracts.plan import TEMPLATE_UNIT, CampaignPlan, ShardPlan, UnitPlan
 from include.contracts.stage import StageResult, StageResultRef, UnitResult
 from include.errors import StoreUnavailable
 from include.planning import safe_cell
 from include.report_page import render_page
 from include.settings import Settings
+from include.sharding import record_times
 from include.stages.specs import STAGES
 from include.store import ObjectStore, open_store
+from include.store.bulk import in_parallel
 from include.store.cache import ArtifactCache
 
 COLUMNS = ("line", "recipient", "status", "stage", "code", "message", "verdict", "video", "sha256")
@@ -81,6 +84,19 @@ class Outcome:
         return len(self.delivered) / len(self.rows) if self.rows else 0.0
 
     @property
+    def processes(self) -> int:
+        """Stage processes that were started."""
+        return sum(stage.processes for stage in self.stages.values())
+
+    @property
+    def said(self) -> str:
+        """How much had to be done, in words."""
+        planned = [row for row in self.rows if row.status != "rejected"]
+        if self.processes == 0 and planned and len(self.delivered) == len(planned):
+            return "everything was rendered before: no stage process was started"
+        return f"{self.processes} stage processes were started"
+
+    @property
     def cpu_seconds(self) -> float:
         """Processor seconds of all stage processes of this run."""
         return sum(stage.cpu_seconds for stage in self.stages.values())
@@ -107,7 +123,8 @@ class Outcome:
             "cpu_seconds": round(self.cpu_seconds, 1),
             "cost": round(self.cost, 4),
             "currency": self.currency,
-            "stage_processes": sum(stage.processes for stage in self.stages.values()),
+            "stage_processes": self.processes,
+            "said": self.said,
         }
 
 
@@ -138,6 +155,8 @@ def write_report(
     outcome = gather(plan, run_id, result_refs, settings)
     prefix = report_prefix(plan, run_id)
     files = {name: f"{prefix}/{name}" for name in ("results.csv", "rejects.csv", "report.html")}
+    template = ShardPlan.model_validate_json(store.get(plan.template.plan)).template
+    record_times(store, plan.tenant, template, outcome.stages)
     store.put(files["results.csv"], results_csv(outcome.rows))
     store.copy(plan.rejects_csv, files["rejects.csv"])
     store.put(files["report.html"], render_page(outcome, store).encode())
@@ -153,10 +172,8 @@ def gather(
     """Find out what became of every row, from manifests first and from results for the reasons."""
     store = open_store(settings.store)
     cache = ArtifactCache(store, plan.tenant)
-    results = [
-        StageResult.model_validate_json(store.get(StageResultRef.model_validate(ref).result))
-        for ref in result_refs
-    ]
+    keys = [StageResultRef.model_validate(ref).result for ref in result_refs]
+    results = in_parallel(lambda key: StageResult.model_validate_json(store.get(key)), keys)
     failures = _failures(results)
     rows = [
         RowOutcome(reject.line, reject.recipient, "rejected", "plan", reject.code, reject.message)
@@ -167,7 +184,8 @@ def gather(
     for ref in plan.shards:
         shard = ShardPlan.model_validate_json(store.get(ref.plan))
         currency = shard.brief.budget.currency if shard.brief.budget else "USD"
-        rows += [_row(cache, unit, failures) for unit in shard.rows]
+        made = {name: _made(cache, name, shard.rows) for name in _REPORTED}
+        rows += [_row(made, unit, failures) for unit in shard.rows]
     rows.sort(key=lambda row: row.line)
     return Outcome(plan, run_id, rows, _stage_totals(results), settings.core_hour, currency)
 
@@ -191,13 +209,19 @@ def _failures(results: list[StageResult]) -> dict[str, _Failure]:
     return worst
 
 
-def _row(cache: ArtifactCache, unit: UnitPlan, failures: dict[str, _Failure]) -> RowOutcome:
-    published = cache.lookup("publish", unit.key("publish"))
-    classify = cache.lookup("classify", unit.key("classify"))
+_REPORTED = ("publish", "sign", "compose", "classify")
+_Made = dict[str, dict[str, Manifest]]
+"""Manifests by artifact and key."""
+
+
+def _made(cache: ArtifactCache, artifact: str, rows: Iterable[UnitPlan]) -> dict[str, Manifest]:
+    return cache.lookup_many(artifact, [row.key(artifact) for row in rows])
+
+
+def _row(made: _Made, unit: UnitPlan, failures: dict[str, _Failure]) -> RowOutcome:
+    published, signed, composed, classify = (made[name].get(unit.key(name)) for name in _REPORTED)
     verdict = classify.facts["verdict"] if classify else ""
     if published is not None:
-        signed = cache.lookup("sign", unit.key("sign"))
-        composed = cache.lookup("compose", unit.key("compose"))
         files = dict(published.facts["published"])
         return RowOutcome(
             unit.line,

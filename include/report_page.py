@@ -55,7 +55,7 @@ def render_page(outcome: Outcome, store: ObjectStore) -> str:
     body = [
         f"<h1>{campaign}</h1>",
         f'<p class="sub">{escape(outcome.plan.tenant)} · run <code>{escape(outcome.run_id)}</code>'
-        f" · {when}</p>",
+        f" · {when} · {outcome.said}</p>",
         _figures(outcome, delivered, rows),
         _cards(outcome, store),
         _missing([row for row in outcome.rows if row.status != "delivered"]),

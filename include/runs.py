@@ -7,6 +7,7 @@ import re
 from include.contracts.plan import CampaignPlan
 from include.contracts.stage import StageResult, StageResultRef
 from include.store import open_store
+from include.store.bulk import in_parallel
 
 
 def run_prefix(tenant: str, dag_id: str, run_id: str) -> str:
@@ -27,9 +28,11 @@ def latest_results(plan: CampaignPlan, dag_id: str, run_id: str) -> list[StageRe
     for info in store.list(run_prefix(plan.tenant, dag_id, run_id) + "/"):
         if info.key.endswith(".result.json"):
             last[info.key.rsplit("/", 1)[0]] = info.key
-    return [
-        result_ref(StageResult.model_validate_json(store.get(key)), key) for key in last.values()
-    ]
+
+    def read(key: str) -> StageResultRef:
+        return result_ref(StageResult.model_validate_json(store.get(key)), key)
+
+    return in_parallel(read, last.values())
 
 
 def result_ref(result: StageResult, key: str) -> StageResultRef:

@@ -16,6 +16,8 @@ UNDERSTUDY_THREADS         threads per stage process (1)
 UNDERSTUDY_SLOTS           stage processes at a time on this machine (number of cores)
 UNDERSTUDY_SHARD_SIZE      recipients per shard; 0 chooses by campaign size (0)
 UNDERSTUDY_REVOKED         file with one revoked consent record id per line (none)
+UNDERSTUDY_NOOP            1: stages do nothing; for benchmarks of the graph, which mark a store for
+                           it, and refused in any other (off)
 UNDERSTUDY_CORE_HOUR       price of one core for an hour, for cost figures (0.04)
 ========================== ==================================================================
 """
@@ -48,6 +50,8 @@ class Settings:
     revoked: Path | None = None
     core_hour: float = 0.04
     """Price of one core for an hour, in the brief's currency (US dollars without one)."""
+    noop: bool = False
+    """Stages do nothing (see ``operators.runtimes.noop``)."""
 
     @classmethod
     def from_env(cls) -> Settings:
@@ -74,6 +78,7 @@ class Settings:
             slots=_count("UNDERSTUDY_SLOTS", os.cpu_count() or 1),
             shard_size=_count("UNDERSTUDY_SHARD_SIZE", 0, least=0),
             revoked=Path(revoked) if revoked else None,
+            noop=env.get("UNDERSTUDY_NOOP") == "1",
             core_hour=_price("UNDERSTUDY_CORE_HOUR", 0.04),
         )
 

@@ -191,7 +191,7 @@ def report(campaign_ref: Mapping[str, Any] | None, nothing_to_do: bool, context:
     run_id = context["run_id"]
     refs = latest_results(plan, context["ti"].dag_id, run_id)
     totals = write_report(plan, run_id, refs, settings)
-    log.info("Delivered %.0f%% of the rows", 100 * totals["success_ratio"])
+    log.info("Delivered %.0f%% of the rows; %s", 100 * totals["success_ratio"], totals["said"])
     if totals["success_ratio"] < plan.min_success_ratio:
         raise Refused(
             f"{plan.campaign}: {totals['success_ratio']:.0%} of the rows were delivered, the brief "

@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from include.errors import Bug, Usage, error_for_exit
 from include.stages.specs import STAGES, StageSpec
 from operators.config import task_settings
-from operators.runtimes import LocalRuntime, Runtime
+from operators.runtimes import LocalRuntime, NoopRuntime, Runtime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -154,6 +154,9 @@ class StageOperator(BaseOperator):
     def _choose_runtime(self, settings: Settings) -> Runtime:
         if self.runtime != "local":
             raise Usage(f"there is no runtime {self.runtime!r}; known: local")
+        if settings.noop:
+            self.log.warning("UNDERSTUDY_NOOP is set: no stage is run, nothing will be published")
+            return NoopRuntime()
         return LocalRuntime(settings.worker_python, threads=settings.threads)
 
     def _finish(self, store: ObjectStore, key: str, settled: tuple[UnitResult, ...]) -> StageResult:

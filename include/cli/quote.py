@@ -8,10 +8,11 @@ import sys
 
 from include.cli.follow import absolute
 from include.contracts.plan import CampaignPlan, ShardPlan
-from include.demand import demand
+from include.demand import FINAL, demand
 from include.errors import UnderstudyError
 from include.planning import plan_campaign
 from include.settings import PROJECT, Settings
+from include.sharding import load_times, predict_seconds
 from include.stages.specs import STAGES
 from include.store import open_store
 from include.store.cache import ArtifactCache
@@ -34,22 +35,53 @@ def main(argv: list[str] | None = None) -> int:
     except UnderstudyError as error:
         print(f"understudy: {error.message}", file=sys.stderr)
         return error.exit_code
-    _print(plan)
+    _print(plan, settings)
     return 0
 
 
-def _print(plan: CampaignPlan) -> None:
+def _print(plan: CampaignPlan, settings: Settings) -> None:
     print(f"{plan.campaign}: {plan.accepted} rows accepted in {len(plan.shards)} shards")
     for reject in plan.rejects:
         print(f"  rejected: {reject.message}")
     cache = ArtifactCache(open_store(plan.store), plan.tenant)
-    rows = published = 0
+    rows = published = unfinished = 0
     for ref in plan.shards:
         shard = ShardPlan.model_validate_json(cache.store.get(ref.plan))
+        results = demand(cache, shard, STAGES[FINAL]).results
+        done = sum(result.status == "hit" for result in results)
         rows += len(shard.rows)
-        results = demand(cache, shard, STAGES["publish"]).results
-        published += sum(result.status == "hit" for result in results)
+        published += done
+        unfinished += done < len(shard.rows)
     print(f"  published already: {published}; to render: {rows - published}")
+    _predict(plan, cache, rows - published, unfinished, settings)
+
+
+def _predict(
+    plan: CampaignPlan, cache: ArtifactCache, rows: int, shards: int, settings: Settings
+) -> None:
+    own = ShardPlan.model_validate_json(cache.store.get(plan.template.plan))
+    times = load_times(cache.store, plan.tenant, own.template)
+    specs = [spec for spec in STAGES.values() if spec.scope == "template"]
+    compiled = not any(
+        wanted.to_make or any(unit.status == "skipped" for unit in wanted.results)
+        for wanted in (demand(cache, own, spec) for spec in specs)
+    )
+    slots = settings.slots
+    seconds = predict_seconds(rows, shards, slots, times, compiled)
+    alone = predict_seconds(rows, shards, 1, times, compiled)
+    source = "measured here" if times.stages else "of the sample campaign: nothing measured yet"
+    print(f"  predicted: {_duration(seconds)} with {slots} stage processes at a time ({source})")
+    cost = alone * settings.threads / 3600 * settings.core_hour
+    print(f"  predicted cost: {cost:.2f} at {settings.core_hour:g} a core hour")
+
+
+def _duration(seconds: float) -> str:
+    """In words that are as exact as a prediction can be."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 if __name__ == "__main__":

@@ -95,11 +95,12 @@ def _deliver(run: Run, out: Path, settings: Settings) -> int:
     if plan is None:
         return 1
     export(plan, run.run_id, out, settings)
-    rows = gather(plan, run.run_id, latest_results(plan, DAG, run.run_id), settings).rows
+    outcome = gather(plan, run.run_id, latest_results(plan, DAG, run.run_id), settings)
+    rows = outcome.rows
     missing = [row for row in rows if row.status != "delivered"]
     for row in missing:
         print(f"  {row.recipient or f'line {row.line}'}: {row.status}: {row.message}")
-    print(f"\n{len(rows) - len(missing)} of {len(rows)} rows delivered to {out}")
+    print(f"\n{len(rows) - len(missing)} of {len(rows)} rows delivered to {out}; {outcome.said}")
     print(f"Report: {out / 'report.html'}\nLog: {run.where}")
     return _exit_code(run.state, missing)
 

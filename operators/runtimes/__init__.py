@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from operators.runtimes.base import OnEvent, Runtime
 from operators.runtimes.local import LocalRuntime
+from operators.runtimes.noop import NoopRuntime
 
-__all__ = ["LocalRuntime", "OnEvent", "Runtime"]
+__all__ = ["LocalRuntime", "NoopRuntime", "OnEvent", "Runtime"]

@@ -76,6 +76,37 @@ def test_units_limit_the_work_to_one_row(store, shard, worker, context):
     assert request_of(store, ref).units == ("tom",)
 
 
+def test_noop_stages_make_nothing_start_nothing_and_say_so(
+    store, shard, worker, context, monkeypatch
+):
+    from operators.runtimes.noop import MARK
+
+    worker.writes_result()
+    store.put(MARK, b"")
+    monkeypatch.setenv("UNDERSTUDY_NOOP", "1")
+    before = {info.key for info in store.list()}
+    for stage in ("ingest_template", "ingest_recipients", "compose", "sign", "publish"):
+        ref = operator(stage, shard).execute(context)
+        assert (ref["made"], ref["hit"]) == (0, 0)
+        result = StageResult.model_validate_json(store.get(ref["result"]))
+        assert result.started_process is False
+        assert {unit.code for unit in result.units} <= {"noop", "upstream.missing"}
+    assert worker.starts() == 0
+    new = {info.key for info in store.list()} - before
+    assert all(key.startswith("acme/run/") for key in new)
+
+
+def test_noop_stages_are_refused_in_a_store_that_is_no_benchmarks(
+    store, shard, worker, context, monkeypatch
+):
+    worker.writes_result()
+    monkeypatch.setenv("UNDERSTUDY_NOOP", "1")
+    with pytest.raises(errors.Usage, match="UNDERSTUDY_NOOP") as caught:
+        operator("ingest_recipients", shard).execute(context)
+    assert caught.value.code == "noop.refused"
+    assert worker.starts() == 0
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [
