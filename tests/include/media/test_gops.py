@@ -366,6 +366,7 @@ def test_ranges_of_a_joined_file_join_to_the_same_bytes(
         (5, 6, CorruptArtifact),  # starts inside a GOP
         (4, 6, CorruptArtifact),  # ends inside a GOP
         (12, 24, CorruptArtifact),
+        (4, 1, CorruptArtifact),  # with nothing missing before the cut
         (37, 2, CorruptArtifact),  # leaves the file
         (38, 1, CorruptArtifact),
         (500, 1, CorruptArtifact),
@@ -442,6 +443,21 @@ def test_a_gop_without_its_first_or_some_other_picture_does_not_join(
 ) -> None:
     path = copy_packets(seven[5], tmp_path / "part.mp4", chosen)
     with pytest.raises(CorruptArtifact, match=r"part\.mp4"):
+        join_gops([path], NTSC, tmp_path / "out.mp4")
+
+
+def test_a_gop_reordered_further_than_x264_does_does_not_join(
+    seven: list[Path], tmp_path: Path
+) -> None:
+    """Its times would have to be decoded before they are shown."""
+    path, count = tmp_path / "wild.mp4", 25
+    with av.open(str(seven[5])) as read, av.open(str(path), "w") as write:
+        stream = write.add_stream_from_template(read.streams.video[0], opaque=True)
+        for n, packet in enumerate(p for p in read.demux(video=0) if p.size):
+            packet.stream, packet.time_base, packet.duration = stream, 1 / NTSC, 1
+            packet.pts, packet.dts = (count - n) % count, n - count
+            write.mux(packet)
+    with pytest.raises(CorruptArtifact, match=r"wild\.mp4.*not where its GOP has it"):
         join_gops([path], NTSC, tmp_path / "out.mp4")
 
 
