@@ -32,6 +32,7 @@ KERNEL_TESTS = (
     "include/test_settings.py",
     "include/test_sharding.py",
     "include/test_table.py",
+    "include/test_upscaler_choice.py",
 )
 """Below ``tests``: the code that both sides run, so both run its tests."""
 FAST = "not slow and not live"

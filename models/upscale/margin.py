@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 TOLERANCE: Final = 0.25
 """Largest spread in code values."""
-REACH: Final = 32
-"""Distance from the window's edge that is looked at first; doubled until half of it is quiet."""
+REACHES: Final = (32, 64, 128)
+"""Distances from the window's edge to look at, until half of one is quiet."""
 
 
 def measure_margin(upscaler: Rrdb, pictures: Sequence[Image] | None = None) -> int:
@@ -50,15 +50,14 @@ def measure_margin(upscaler: Rrdb, pictures: Sequence[Image] | None = None) -> i
         Input pixels, even, at most the theoretical radius.
     """
     pictures = default_pictures() if pictures is None else pictures
-    reach = REACH
-    while reach < upscaler.radius:
+    for wanted in REACHES:
+        reach = min(wanted, upscaler.radius)
         profile = np.max([spread_by_distance(upscaler, each, reach) for each in pictures], axis=0)
         loud = np.flatnonzero(profile > TOLERANCE)
         margin = int(loud[-1]) + 1 if loud.size else 1
         # As much again beyond the margin has to be quiet, or the measurement ends too early.
-        if 2 * margin <= reach:
+        if 2 * margin <= reach or reach == upscaler.radius:
             return min(margin + margin % 2, upscaler.radius)
-        reach *= 2
     return upscaler.radius
 
 

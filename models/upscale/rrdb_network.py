@@ -9,6 +9,7 @@ sums as in the whole picture. Around the picture each convolution sees zeros, as
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,9 @@ STRIP: Final = 16_384
 FINE: Final = 65_536
 """Output pixels to make at a time: the last convolutions work on all features of each."""
 LEAST_ROWS: Final = 4
+TAIL: Final = 2
+"""Radius of what follows the trunk: 1/2 + 2/2 pixels after one doubling, 1/2 + 1/4 + 2/4 after two,
+rounded up."""
 
 Rows = torch.Tensor
 """Float [1, channels, rows, width], channels last in memory."""
@@ -61,8 +65,7 @@ class Network:
     def radius(self) -> int:
         """How far an output pixel can look in theory, in input pixels."""
         trunk = 2 + 15 * len(self._blocks)
-        tail = 2  # 1/2 + 2/2 after one doubling, 1/2 + 1/4 + 2/4 after two, rounded up
-        return (trunk + tail) * self.unshuffle + self.unshuffle - 1
+        return (trunk + TAIL) * self.unshuffle + self.unshuffle - 1
 
     def strips(self, picture: torch.Tensor) -> Iterator[torch.Tensor]:
         """Enlarge a picture.
@@ -76,57 +79,72 @@ class Network:
         """
         x = F.pixel_unshuffle(picture, self.unshuffle) if self.unshuffle > 1 else picture
         height, width = x.shape[2:]
-        trunk, tail = self._trunk(), self._tail()
-        rows = max(LEAST_ROWS, STRIP // width)
+        tail = self._tail(height)
         fine = max(LEAST_ROWS, FINE // (width * 4**self._doublings))
-        for top in range(0, height, rows):
-            strip = x[:, :, top : top + rows].contiguous(memory_format=torch.channels_last)
-            done = trunk.push(strip, top + rows >= height)
-            if done is None:
-                continue
-            for start in range(0, done.shape[2], fine):
-                part = done[:, :, start : start + fine]
-                last = top + rows >= height and start + fine >= done.shape[2]
-                made = tail.push(part, last)
+        done = 0
+        for strip in self._deep(x):
+            for start in range(0, strip.shape[2], fine):
+                part = strip[:, :, start : start + fine]
+                done += part.shape[2]
+                made, _ = tail.push(part, done if done < height else height + TAIL)
                 if made is not None:
                     yield made
 
-    def _trunk(self) -> _Part:
-        blocks = [
-            _Add(_Chain([_Window(5, _Dense(dense)) for dense in block]), RESIDUAL)
-            for block in self._blocks
-        ]
-        deep = _Chain([*blocks, _Window(1, _Conv(self._body))])
-        return _Chain([_Window(1, _Conv(self._first)), _Add(deep, 1.0)])
+    def _deep(self, x: torch.Tensor) -> Iterator[Rows]:
+        """Run the trunk; features of the picture's rows from the top."""
+        height, width = x.shape[2:]
+        rows = max(LEAST_ROWS, STRIP // width)
+        trunk = self._trunk(height)
+        depth = 2 + 15 * len(self._blocks)
+        # After its last row the picture goes on with nothing, so that what is still under way comes
+        # out a strip at a time too.
+        for top in range(0, height + depth, rows):
+            strip = x[:, :, top : top + rows].contiguous(memory_format=torch.channels_last)
+            made, _ = trunk.push(strip if strip.shape[2] else None, top + rows)
+            if made is not None:
+                yield made
 
-    def _tail(self) -> _Part:
-        ups: list[_Part] = []
+    def _trunk(self, height: int) -> _Part:
+        deep: list[_Part] = []
+        for block in self._blocks:
+            parts = [_Window(5, _Dense(dense), height) for dense in block]
+            deep.append(_Add(_Chain(parts), RESIDUAL))
+        deep.append(_Window(1, _Conv(self._body), height))
+        return _Chain([_Window(1, _Conv(self._first), height), _Add(_Chain(deep), 1.0)])
+
+    def _tail(self, height: int) -> _Part:
+        parts: list[_Part] = []
         for up in self._ups:
-            ups += [_Double(), _Window(1, _Conv(up, leaky=True))]
-        return _Chain(
-            [*ups, _Window(1, _Conv(self._hr, leaky=True)), _Window(1, _Conv(self._last))]
-        )
+            height *= 2
+            parts += [_Double(), _Window(1, _Conv(up, leaky=True), height)]
+        parts += [_Window(1, _Conv(self._hr, leaky=True), height)]
+        return _Chain([*parts, _Window(1, _Conv(self._last), height)])
 
 
 class _Part(ABC):
     """Something that rows pass through from top to bottom, once."""
 
     @abstractmethod
-    def push(self, rows: Rows, last: bool) -> Rows | None:
-        """Take the next rows; give those that are finished, with the last rows all the rest."""
+    def push(self, rows: Rows | None, until: int) -> tuple[Rows | None, int]:
+        """Take the next rows and give those that are finished.
+
+        Args:
+            rows: what follows the rows before; ``None`` for none.
+            until: rows pushed so far; more than the picture has where it has ended.
+
+        Returns:
+            Finished rows, and how many there are so far, counted in the same way.
+        """
 
 
 class _Chain(_Part):
     def __init__(self, parts: Sequence[_Part]) -> None:
         self._parts = parts
 
-    def push(self, rows: Rows, last: bool) -> Rows | None:
-        done: Rows | None = rows
+    def push(self, rows: Rows | None, until: int) -> tuple[Rows | None, int]:
         for part in self._parts:
-            if done is None:
-                return None
-            done = part.push(done, last)
-        return done
+            rows, until = part.push(rows, until)
+        return rows, until
 
 
 class _Window(_Part):
@@ -136,22 +154,23 @@ class _Window(_Part):
     come out wrong; they are cut off and made again with the next rows.
     """
 
-    def __init__(self, radius: int, function: _Function) -> None:
-        self._radius, self._function = radius, function
+    def __init__(self, radius: int, function: _Function, height: int) -> None:
+        self._radius, self._function, self._height = radius, function, height
         self._held: Rows | None = None
-        self._above = 0
-        """Rows held only because the next ones look at them."""
+        self._start = 0
+        """Where the held rows begin."""
+        self._done = 0
 
-    def push(self, rows: Rows, last: bool) -> Rows | None:
-        held = _join(self._held, rows)
-        ready = held.shape[2] - (0 if last else self._radius)
-        if ready <= self._above:
-            self._held = held
-            return None
-        made = self._function(held)[:, :, self._above : ready]
+    def push(self, rows: Rows | None, until: int) -> tuple[Rows | None, int]:
+        held = self._held = _join(self._held, rows)
+        ready = min(self._height, until - self._radius)
+        if held is None or ready <= self._done:
+            return None, until - self._radius
+        made = self._function(held)[:, :, self._done - self._start : ready - self._start]
         keep = max(0, ready - self._radius)
-        self._held, self._above = held[:, :, keep:], ready - keep
-        return made
+        self._held = held[:, :, keep - self._start :]
+        self._start, self._done = keep, ready
+        return made, until - self._radius
 
 
 class _Add(_Part):
@@ -159,21 +178,34 @@ class _Add(_Part):
 
     def __init__(self, part: _Part, weight: float) -> None:
         self._part, self._weight = part, weight
-        self._held: Rows | None = None
+        self._held: deque[Rows] = deque()
 
-    def push(self, rows: Rows, last: bool) -> Rows | None:
-        held = _join(self._held, rows)
-        made = self._part.push(rows, last)
-        count = 0 if made is None else made.shape[2]
-        self._held = held[:, :, count:]
-        return None if made is None else torch.add(held[:, :, :count], made, alpha=self._weight)
+    def push(self, rows: Rows | None, until: int) -> tuple[Rows | None, int]:
+        if rows is not None:
+            self._held.append(rows)
+        made, until = self._part.push(rows, until)
+        if made is None:
+            return None, until
+        return torch.add(self._take(made.shape[2]), made, alpha=self._weight), until
+
+    def _take(self, count: int) -> Rows:
+        taken = []
+        while count:
+            first = self._held.popleft()
+            taken.append(first[:, :, :count])
+            if first.shape[2] > count:
+                self._held.appendleft(first[:, :, count:])
+            count -= taken[-1].shape[2]
+        return taken[0] if len(taken) == 1 else torch.cat(taken, 2)
 
 
 class _Double(_Part):
     """Repeats every pixel twice along each side."""
 
-    def push(self, rows: Rows, last: bool) -> Rows | None:
-        return F.interpolate(rows, scale_factor=2.0, mode="nearest")
+    def push(self, rows: Rows | None, until: int) -> tuple[Rows | None, int]:
+        if rows is None:
+            return None, 2 * until
+        return F.interpolate(rows, scale_factor=2.0, mode="nearest"), 2 * until
 
 
 class _Function(ABC):
@@ -212,5 +244,7 @@ def _conv(rows: Rows, kernel: Kernel) -> Rows:
     return torch.mkldnn_convolution(rows, *kernel, (1, 1), (1, 1), (1, 1), 1)
 
 
-def _join(held: Rows | None, rows: Rows) -> Rows:
-    return rows if held is None or not held.shape[2] else torch.cat((held, rows), 2)
+def _join(held: Rows | None, rows: Rows | None) -> Rows | None:
+    if held is None or rows is None or not held.shape[2]:
+        return held if rows is None else rows
+    return torch.cat((held, rows), 2)
