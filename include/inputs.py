@@ -88,7 +88,7 @@ class Inputs(ABC):
     ) -> dict[str, BadInput]:
         """Put described files into the store under their digests; nothing is copied twice.
 
-        What is there already is known from one listing.
+        What is there already is known from listings.
 
         Args:
             blobs: name -> what ``describe``, or ``ref_of_bytes``, said.
@@ -136,7 +136,12 @@ def missing_blobs(store: ObjectStore, tenant: str, blobs: Iterable[BlobRef]) -> 
     """Those blobs that the store does not hold at their size, each once."""
     key_of = ArtifactCache(store, tenant).blob_key
     by_key = {key_of(blob.sha256): blob for blob in blobs}
-    held = heads(store, f"{tenant}/blob/", by_key)
+    folders: dict[str, list[str]] = {}
+    for key in by_key:
+        folders.setdefault(key.rpartition("/")[0] + "/", []).append(key)
+    # What stages made lies among them: many short listings side by side beat a long one.
+    listed = in_parallel(lambda item: heads(store, *item), folders.items())
+    held = {key: info for found in listed for key, info in found.items()}
     return [blob for key, blob in by_key.items() if key not in held or held[key].size != blob.size]
 
 

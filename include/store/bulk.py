@@ -11,7 +11,7 @@ from include.store.base import ObjectInfo, ObjectStore
 
 PARALLEL = 8
 """Requests in flight at a time."""
-FEW = 16
+FEW = 3
 """So few objects are asked for one by one: a listing may be long."""
 LISTED_PER_KEY = 20
 """A listing is given up when it has shown this many objects for each that was asked for. A page of

@@ -430,7 +430,8 @@ def test_a_campaign_planned_before_asks_the_store_nothing_row_by_row(
     assert campaign.plan().plan_id == plan.plan_id
     assert store.calls["put_file"] == 0
     assert store.calls["put"] <= len(plan.shards) + 5
-    assert sum(store.calls[name] for name in ("head", "get", "list")) <= 20
+    assert store.calls["list"] <= 300  # a folder of blobs each, however many rows there are
+    assert store.calls["head"] + store.calls["get"] <= 20
 
 
 def test_only_chosen_recipients_are_planned(campaign: Campaign) -> None:

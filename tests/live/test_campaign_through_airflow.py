@@ -183,5 +183,6 @@ def test_a_second_run_asks_nobody_and_starts_no_stage_for_what_is_there(run, sta
     wait_for("the second run", lambda: api.run_state(DAG, again) in ("success", "failed"), 300)
     totals = api.xcom(DAG, again, "report")
     assert (totals["delivered"], totals["stage_processes"]) == (2, 0)
+    assert totals["said"] == "everything was rendered before: no stage process was started"
     states = {i["task_id"]: i["state"] for i in api.task_instances(DAG, again)}
     assert states["reviewed.review"] == "skipped"
