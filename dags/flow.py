@@ -9,9 +9,11 @@ from airflow.sdk import BaseOperator, Param, get_current_context, task, task_gro
 from include.stages.specs import MAKER, STAGES
 from operators import campaign
 from operators.review import NOTE, ReviewOperator
-from operators.stage import StageOperator
+from operators.stage import StageOperator, stage_defaults
 
 TEMPLATE_STAGES = tuple(spec.name for spec in STAGES.values() if spec.scope == "template")
+BY_CHUNK = ("upscale_plate", "encode_plate")
+"""Stages of the template whose chunks are tasks of their own: those that take long."""
 ROW_STAGES = tuple(spec.name for spec in STAGES.values() if spec.scope == "row")
 
 COMMON_PARAMS = {
@@ -84,13 +86,14 @@ def render_graph(draft: Any) -> None:
     [stages["publish"], reviewed] >> done
 
 
-def _stages(shards: Any) -> dict[str, BaseOperator]:
-    stages: dict[str, BaseOperator] = {}
+def _stages(shards: Any) -> dict[str, Any]:
+    stages: dict[str, Any] = {}
 
     @task_group(group_id="compile_template", tooltip="Once per template; cached for ever.")
     def compile_template(shard: Any) -> None:
         for name in TEMPLATE_STAGES:
             stages[name] = StageOperator(stage=name, shard=shard)
+        _template_chunks(shard, stages)
 
     @task_group(group_id="render_shard", tooltip="Once per shard of recipients.")
     def render_shard(shard: Any) -> None:
@@ -101,7 +104,71 @@ def _stages(shards: Any) -> dict[str, BaseOperator]:
     render_shard.expand(shard=shards)
     for made, name in stage_edges():
         stages[made] >> stages[name]
+    _row_chunks(shards, stages)
     return stages
+
+
+def _template_chunks(shard: Any, stages: dict[str, Any]) -> None:
+    """Chunks of a long template side by side; the stages after them only join what is there."""
+    made: list[BaseOperator] = []
+
+    @task_group(group_id="template_chunk", tooltip="Once per chunk of a long template.")
+    def template_chunk(chunk: Any) -> None:
+        made.extend(StageOperator(stage=n, shard=chunk, by_chunk=True) for n in BY_CHUNK)
+
+    chunks = template_chunks(shard)
+    stages["track_face"] >> chunks
+    template_chunk.expand(chunk=chunks)
+    ready = chunks_done.override(task_id="template_chunks_done")()
+    made >> ready >> [stages[name] for name in BY_CHUNK]
+
+
+def _row_chunks(shards: Any, stages: dict[str, Any]) -> None:
+    """Where there are fewer shards than workers, chunks of a long video side by side.
+
+    What a mapped group of no chunks waits for, the shards wait for as well: so each step waits
+    only for what its stage needs anyway.
+    """
+    made: dict[str, BaseOperator] = {}
+
+    @task_group(group_id="row_chunk", tooltip="Once per shard and chunk of a long template.")
+    def row_chunk(chunk: Any) -> None:
+        for name in ("face_swap", "lip_sync", "upscale"):
+            made[name] = StageOperator(stage=name, shard=chunk, by_chunk=True)
+        made["face_swap"] >> [made["lip_sync"], made["upscale"]]
+
+    chunks = row_chunks(shards)
+    stages["track_face"] >> chunks
+    rows = StageOperator.partial(
+        task_id="ingest_for_chunks", **stage_defaults("ingest_recipients")
+    ).expand(shard=chunks)
+    row_chunk.expand(chunk=chunks)
+    [rows, stages["analyse_face"]] >> made["face_swap"]
+    ready = chunks_done.override(task_id="row_chunks_done")()
+    [made["lip_sync"], made["upscale"]] >> ready >> stages["face_swap"]
+    composed = StageOperator.partial(
+        task_id="compose_chunk", by_chunk=True, **stage_defaults("compose")
+    ).expand(shard=chunks)
+    [made["lip_sync"], made["upscale"], stages["upscale_plate"]] >> composed
+    ready = chunks_done.override(task_id="compose_chunks_done")()
+    composed >> ready >> stages["compose"]
+
+
+@task(multiple_outputs=False, pool="io")
+def template_chunks(shard: Any) -> list[dict[str, Any]]:
+    """The chunks of a long template that is not compiled yet; none for a short one."""
+    return campaign.template_chunks(shard)
+
+
+@task(multiple_outputs=False, pool="io")
+def row_chunks(shards: Any) -> list[dict[str, Any]]:
+    """Every shard's chunks where that keeps more workers busy; else none."""
+    return campaign.row_chunks(list(shards))
+
+
+@task(pool="io", trigger_rule="all_done")
+def chunks_done() -> None:
+    """Go on whatever became of the chunks: the stage itself makes what is missing."""
 
 
 @task(multiple_outputs=False, pool="io")

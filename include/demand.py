@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from include.contracts.plan import ShardPlan, UnitPlan
 from include.contracts.stage import UnitResult
+from include.keys import chunk_material
 from include.stages.specs import MAKER, STAGES, StageSpec
 from include.store.cache import ArtifactCache
 
@@ -49,6 +50,8 @@ class _Index:
 
     cache: ArtifactCache
     template: UnitPlan
+    chunk: int | None = None
+    """Only this chunk of chunked artifacts is asked for."""
     known: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def owner(self, artifact: str, unit: UnitPlan) -> UnitPlan:
@@ -68,6 +71,16 @@ class _Index:
             self.ask((artifact,), (unit,))
         return self.known[artifact, self.owner(artifact, unit).key(artifact)]
 
+    def at_hand(self, artifact: str, unit: UnitPlan) -> bool:
+        """Whether what is asked for exists: the artifact, or only the chunk of it."""
+        if self.exists(artifact, unit):
+            return True
+        if self.chunk is None or not MAKER[artifact].chunked:
+            return False
+        material = self.owner(artifact, unit).materials[artifact]
+        part = chunk_material(material, self.chunk)
+        return self.cache.lookup(part.stage, part.key()) is not None
+
     def needed(self, artifact: str, unit: UnitPlan) -> bool:
         """Whether something that is still missing is made from this artifact."""
         if self.exists(FINAL, unit):
@@ -85,6 +98,7 @@ def demand(
     spec: StageSpec,
     *,
     rows: tuple[UnitPlan, ...] | None = None,
+    chunk: int | None = None,
 ) -> Demand:
     """Split a stage's units into those that must run and those that need not.
 
@@ -94,8 +108,9 @@ def demand(
             who demands; a plan that names none, and has no rows itself, demands everything.
         spec: the stage.
         rows: only these rows; default all of the shard.
+        chunk: only this chunk of the stage's artifacts, made from the same chunk of others.
     """
-    index = _Index(cache, shard.template)
+    index = _Index(cache, shard.template, chunk)
     if spec.scope == "template":
         settled = {shard.template.id: _template(index, spec, shard)}
     else:
@@ -119,7 +134,7 @@ def _look_ahead(index: _Index, spec: StageSpec, units: tuple[UnitPlan, ...]) -> 
 
 def _template(index: _Index, spec: StageSpec, shard: ShardPlan) -> UnitResult | None:
     unit = shard.template
-    if all(index.exists(name, unit) for name in spec.artifacts):
+    if all(index.at_hand(name, unit) for name in spec.artifacts):
         return _hit(spec, unit)
     rows = _demanding(index, shard)
     wanted = rows is None or any(index.needed(a, row) for row in rows for a in spec.artifacts)
@@ -143,7 +158,7 @@ def _demanding(index: _Index, shard: ShardPlan) -> Iterator[UnitPlan] | None:
 
 
 def _row(index: _Index, spec: StageSpec, unit: UnitPlan) -> UnitResult | None:
-    made = index.exists(FINAL, unit) or all(index.exists(name, unit) for name in spec.artifacts)
+    made = index.exists(FINAL, unit) or all(index.at_hand(name, unit) for name in spec.artifacts)
     if made or not any(index.needed(name, unit) for name in spec.artifacts):
         return _hit(spec, unit)
     return _lacking(index, spec, unit)
@@ -155,7 +170,7 @@ def _hit(spec: StageSpec, unit: UnitPlan) -> UnitResult:
 
 def _lacking(index: _Index, spec: StageSpec, unit: UnitPlan) -> UnitResult | None:
     """What a unit that has to be made lacks; None when it can be made."""
-    missing = [name for name in spec.upstream if not index.exists(name, unit)]
+    missing = [name for name in spec.upstream if not index.at_hand(name, unit)]
     if not missing:
         return None
     return UnitResult(

@@ -14,9 +14,14 @@ from models.registry import DECLARED_ENV, backend, backends
 
 Materials = dict[str, KeyMaterial]
 
+CHUNK_S = 10.0
+"""Length of the chunks that long templates are worked through in, seconds."""
+
 BACKEND_OF = {
     "track_face": "face",
     "upscale_plate": "upscale",
+    "encode_plate": "upscale",
+    "analyse_face": "face_swap",
     "classify_template": "safety",
     "ingest_recipients/voice": "speech",
     "face_swap": "face_swap",
@@ -56,15 +61,27 @@ def upscaler_name(brief: Brief) -> str:
     return name
 
 
-def template_materials(brief: Brief, sources: dict[str, SourceRef]) -> Materials:
-    """Key material of what is made once per template and settings."""
+def template_materials(
+    brief: Brief, sources: dict[str, SourceRef], chunk_s: float = CHUNK_S
+) -> Materials:
+    """Key material of what is made once per template and settings.
+
+    Args:
+        brief: the brief.
+        sources: the template's files.
+        chunk_s: length of the chunks of a long template, seconds.
+    """
     made: Materials = {}
     video = {"video": sources["video"].blob.sha256}
     _add(made, "ingest_template", sources=video)
     _add(
         made,
         "track_face",
-        params={"face": brief.model_dump(mode="json")["template"]["face"]},
+        params={
+            "face": brief.model_dump(mode="json")["template"]["face"],
+            # A tracker remembers: where a chunk begins can move a landmark by a fraction.
+            "chunk_s": chunk_s,
+        },
         backend=_backend("track_face", "facemesh"),
     )
     _add(
@@ -73,6 +90,13 @@ def template_materials(brief: Brief, sources: dict[str, SourceRef]) -> Materials
         params={"scale": brief.output.scale},
         backend=_backend("upscale_plate", upscaler_name(brief)),
     )
+    _add(
+        made,
+        "encode_plate",
+        params={"scale": brief.output.scale, "crf": brief.output.crf, "tier": brief.tier},
+        backend=_backend("encode_plate", upscaler_name(brief)),
+    )
+    _add(made, "analyse_face", backend=_backend("analyse_face", "mesh"))
     _add(made, "classify_template", backend=_backend("classify_template", "ensemble"))
     return made
 
@@ -126,6 +150,17 @@ def row_materials(brief: Brief, template: UnitPlan, row: UnitPlan) -> Materials:
     _add(made, "sign", params=title)
     _add(made, "publish", params=title)
     return {name: material for name, material in made.items() if name not in template.materials}
+
+
+def chunk_material(material: KeyMaterial, index: int) -> KeyMaterial:
+    """What a chunk of an artifact is keyed by: the artifact's own key, and which chunk."""
+    return KeyMaterial(
+        stage=f"{material.stage}/chunk",
+        stage_version=material.stage_version,
+        backend=material.backend,
+        params={"index": index},
+        upstream={material.stage: material.key()},
+    )
 
 
 def _add(

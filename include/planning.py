@@ -99,7 +99,9 @@ def read_brief(
         sources["consent"] = _keep(inputs, brief.template.consent, store, brief.tenant)
     _check_presenter(inputs, brief, sources["video"], settings, now or datetime.now(UTC))
     unit = UnitPlan(id=TEMPLATE_UNIT, sources=sources)
-    unit = unit.model_copy(update={"materials": template_materials(brief, sources)})
+    unit = unit.model_copy(
+        update={"materials": template_materials(brief, sources, settings.chunk_s)}
+    )
     draft = Draft(brief_uri=brief_uri, brief=brief, brief_sha256=digest, template=unit)
     return _save_draft(store, draft, settings)
 
@@ -228,7 +230,8 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
     brief, template = draft.brief, draft.template
     rejects = rejects_csv(draft.rejects)
     size = shard_size(len(draft.rows), brief, template, settings)
-    shards = [_shard(draft, draft.rows[i : i + size]) for i in range(0, len(draft.rows), size)]
+    groups = [draft.rows[i : i + size] for i in range(0, len(draft.rows), size)]
+    shards = [_shard(draft, rows, settings) for rows in groups]
     bodies = [shard.model_dump_json().encode() for shard in shards]
     plan_id = digest_json([draft.brief_sha256, *map(_sha256, (rejects, *bodies))])
     prefix = f"{brief.tenant}/plan/{plan_id}"
@@ -241,7 +244,9 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
             code="table.no_usable_row",
         )
     refs = [_ref(settings, shard, f"{prefix}/shard-{i:04}.json") for i, shard in enumerate(shards)]
-    own = _shard(draft, ()).model_copy(update={"shared_by": tuple(ref.plan for ref in refs)})
+    own = _shard(draft, (), settings).model_copy(
+        update={"shared_by": tuple(ref.plan for ref in refs)}
+    )
     own_ref = _ref(settings, own, f"{prefix}/template.json")
     files = {ref.plan: body for ref, body in zip(refs, bodies, strict=True)}
     files[own_ref.plan] = own.model_dump_json().encode()
@@ -297,7 +302,7 @@ def _sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _shard(draft: Draft, rows: tuple[UnitPlan, ...]) -> ShardPlan:
+def _shard(draft: Draft, rows: tuple[UnitPlan, ...], settings: Settings) -> ShardPlan:
     """A shard's plan, its rows with their key material."""
     brief, template = draft.brief, draft.template
     keyed = (
@@ -313,6 +318,7 @@ def _shard(draft: Draft, rows: tuple[UnitPlan, ...]) -> ShardPlan:
         brief_sha256=draft.brief_sha256,
         label=label,
         template=template,
+        chunk_s=settings.chunk_s,
         rows=tuple(keyed),
     )
 

@@ -200,6 +200,8 @@ def _failures(results: list[StageResult]) -> dict[str, _Failure]:
     worst: dict[str, _Failure] = {}
     ranked = sorted(results, key=lambda result: order[result.stage])
     for result in ranked:
+        if result.chunk is not None:  # whoever makes the whole tries the chunk again
+            continue
         for unit in result.units:
             if unit.status not in weight:
                 continue
@@ -257,7 +259,7 @@ def _stage_totals(results: list[StageResult]) -> dict[str, StageTotals]:
     totals = {name: StageTotals() for name in STAGES}
     for result in results:
         total = totals[result.stage]
-        for unit in result.units:
+        for unit in result.units if result.chunk is None else ():
             field_name = "failed" if unit.status == "skipped" else unit.status
             setattr(total, field_name, getattr(total, field_name) + 1)
         total.processes += result.started_process

@@ -15,6 +15,7 @@ UNDERSTUDY_BACKENDS        YAML file that declares backends with weights of your
 UNDERSTUDY_THREADS         threads per stage process (1)
 UNDERSTUDY_SLOTS           stage processes at a time on this machine (number of cores)
 UNDERSTUDY_SHARD_SIZE      recipients per shard; 0 chooses by campaign size (0)
+UNDERSTUDY_CHUNK_S         seconds of a chunk of a long template; 0 for no chunks (10)
 UNDERSTUDY_REVOKED         file with one revoked consent record id per line (none)
 UNDERSTUDY_NOOP            1: stages do nothing; for benchmarks of the graph, which mark a store for
                            it, and refused in any other (off)
@@ -47,6 +48,8 @@ class Settings:
     threads: int = 1
     slots: int = 2
     shard_size: int = 0
+    chunk_s: float = 10.0
+    """Length of the chunks that long templates are worked through in, seconds; 0 for none."""
     revoked: Path | None = None
     core_hour: float = 0.04
     """Price of one core for an hour, in the brief's currency (US dollars without one)."""
@@ -77,9 +80,10 @@ class Settings:
             threads=_count("UNDERSTUDY_THREADS", 1),
             slots=_count("UNDERSTUDY_SLOTS", os.cpu_count() or 1),
             shard_size=_count("UNDERSTUDY_SHARD_SIZE", 0, least=0),
+            chunk_s=_number("UNDERSTUDY_CHUNK_S", 10.0),
             revoked=Path(revoked) if revoked else None,
             noop=env.get("UNDERSTUDY_NOOP") == "1",
-            core_hour=_price("UNDERSTUDY_CORE_HOUR", 0.04),
+            core_hour=_number("UNDERSTUDY_CORE_HOUR", 0.04),
         )
 
     def with_store(self, uri: str) -> Settings:
@@ -113,12 +117,12 @@ def _count(name: str, default: int, *, least: int = 1) -> int:
     return value
 
 
-def _price(name: str, default: float) -> float:
+def _number(name: str, default: float) -> float:
     text = os.environ.get(name)
     try:
         value = float(text) if text else default
     except ValueError:
         raise Usage(f"{name}={text!r} is not a number") from None
     if not 0 <= value < 1e6:
-        raise Usage(f"{name}={value} is not a price")
+        raise Usage(f"{name}={value} is out of range")
     return value

@@ -100,6 +100,34 @@ def plan_shards(
     return [shard.model_dump(mode="json") for shard in campaign.shards]
 
 
+def template_chunks(shard: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The chunks that a long template's stages can be worked through in side by side.
+
+    Returns:
+        The template's ``ShardRef`` for each chunk, with ``chunk`` and a label of its own. Empty
+        when one process does it all, or when nothing is left to do.
+    """
+    from include.chunks import chunk_refs, chunks_of, unfinished
+
+    if not unfinished(shard, ("upscale_plate", "encode_plate")):
+        return []
+    return chunk_refs([shard], chunks_of(shard))
+
+
+def row_chunks(shards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every shard's chunks, when there are fewer shards than slots.
+
+    Returns:
+        A ``ShardRef`` for each shard and chunk, with ``chunk`` and a label of its own.
+    """
+    from include.chunks import chunk_refs, chunks_of, unfinished
+
+    if len(shards) >= task_settings(store=shards[0]["store"]).slots:
+        return []
+    left = [shard for shard in shards if unfinished(shard, ("compose",))]
+    return chunk_refs(left, chunks_of(shards[0])) if left else []
+
+
 def load_campaign(ref: Mapping[str, Any]) -> CampaignPlan:
     """The plan that ``plan_shards`` stored."""
     from include.contracts.plan import CampaignPlan

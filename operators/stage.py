@@ -37,7 +37,8 @@ class StageOperator(BaseOperator):
     Args:
         stage: name of the stage in ``include.stages.specs``.
         shard: a ``ShardRef`` as plain data (templated; usually an XCom). A further item
-            ``units`` limits the work to these unit ids.
+            ``units`` limits the work to these unit ids; ``chunk`` says which chunk.
+        by_chunk: make only one chunk of each artifact, for a task that makes the whole later.
         runtime: where to run the stage: ``local``.
 
     Returns (XCom): a ``StageResultRef`` as plain data.
@@ -50,17 +51,19 @@ class StageOperator(BaseOperator):
     ui_color = "#e8f0ec"
 
     def __init__(
-        self, *, stage: str, shard: Mapping[str, Any], runtime: str = "local", **kwargs: Any
+        self,
+        *,
+        stage: str,
+        shard: Mapping[str, Any],
+        runtime: str = "local",
+        by_chunk: bool = False,
+        **kwargs: Any,
     ) -> None:
-        spec = STAGES[stage]
-        kwargs.setdefault("task_id", stage)
-        kwargs.setdefault("pool", spec.pool)
-        kwargs.setdefault("execution_timeout", spec.timeout)
-        kwargs.setdefault("map_index_template", "{{ task.shard['label'] }}")
-        super().__init__(**kwargs)
+        super().__init__(**{"task_id": stage, **_task_defaults(stage), **kwargs})
         self.stage = stage
         self.shard = shard
         self.runtime = runtime
+        self.by_chunk = by_chunk
         self._running: Runtime | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -95,7 +98,11 @@ class StageOperator(BaseOperator):
         from include.store.cache import ArtifactCache
 
         rows = None if units is None else tuple(shard.unit(unit) for unit in units)
-        return demand(ArtifactCache(store, ref.tenant), shard, STAGES[self.stage], rows=rows)
+        cache = ArtifactCache(store, ref.tenant)
+        return demand(cache, shard, STAGES[self.stage], rows=rows, chunk=self._chunk())
+
+    def _chunk(self) -> int | None:
+        return int(self.shard["chunk"]) if self.by_chunk else None
 
     def _nothing_to_do(
         self, context: Context, ref: ShardRef, store: ObjectStore, wanted: Demand
@@ -106,6 +113,7 @@ class StageOperator(BaseOperator):
             stage=self.stage,
             plan=ref.plan,
             run_id=context["run_id"],
+            chunk=self._chunk(),
             units=wanted.results,
             started_process=False,
         )
@@ -137,6 +145,7 @@ class StageOperator(BaseOperator):
             attempt=max(1, ti.try_number),
             last_attempt=ti.try_number > ti.max_tries,
             threads=settings.threads,
+            chunk=self._chunk(),
         )
         store.put(request_key, request.model_dump_json().encode())
         runtime = self._choose_runtime(settings)
@@ -180,6 +189,20 @@ class StageOperator(BaseOperator):
         index = "" if ti.map_index is None or ti.map_index < 0 else f"-{ti.map_index:04}"
         prefix = run_prefix(ref.tenant, ti.dag_id, context["run_id"])
         return f"{prefix}/{ti.task_id}{index}/{max(1, ti.try_number):03}.{what}.json"
+
+
+def _task_defaults(stage: str) -> dict[str, Any]:
+    spec = STAGES[stage]
+    return {
+        "pool": spec.pool,
+        "execution_timeout": spec.timeout,
+        "map_index_template": "{{ task.shard['label'] }}",
+    }
+
+
+def stage_defaults(stage: str) -> dict[str, Any]:
+    """Arguments for ``StageOperator.partial``, which knows no defaults of its own."""
+    return {"stage": stage, **_task_defaults(stage)}
 
 
 class EventLog:

@@ -65,6 +65,8 @@ class ShardPlan(Contract):
     rows: tuple[UnitPlan, ...]
     shared_by: tuple[str, ...] = ()
     """Object keys of the shards whose rows the template is for: in the template's own plan."""
+    chunk_s: float = Field(ge=0)
+    """Length of the chunks that long templates are worked through in, seconds; 0 for none."""
 
     def unit(self, unit_id: str) -> UnitPlan:
         """The template or a row by id. KeyError when there is none."""

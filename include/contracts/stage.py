@@ -29,6 +29,8 @@ class StageRequest(Contract):
     last_attempt: bool = True
     """On the last attempt failed rows are recorded and the process exits 0."""
     threads: int = Field(default=1, ge=1)
+    chunk: int | None = Field(default=None, ge=0)
+    """Make only this chunk of a chunked stage's artifacts; the artifacts themselves come later."""
 
 
 class UnitResult(Contract):
@@ -52,6 +54,8 @@ class StageResult(Contract):
     stage: str
     plan: str
     run_id: str
+    chunk: int | None = None
+    """Set when only a chunk of each artifact was asked for."""
     units: tuple[UnitResult, ...]
     started_process: bool = True
     """False when every unit was cached and no process was started."""

@@ -51,8 +51,9 @@ def _claim_stdout() -> TextIO:
 
 def _limit_threads(request: StageRequest) -> None:
     """Must happen before numpy, OpenCV or torch are imported."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(request.threads)
+    for name in ("OMP", "OPENBLAS", "MKL", "OPENCV_FOR"):
+        suffix = "THREADS_NUM" if name == "OPENCV_FOR" else "NUM_THREADS"
+        os.environ[f"{name}_{suffix}"] = str(request.threads)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GLOG_minloglevel", "3")

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from include.gate import check_consents
 from include.media.flash import measure
-from include.stages.clips import template_fps
 from include.stages.context import Output, StageContext
 from include.stages.safety import (
     as_checks,
     as_facts,
     as_reasons,
+    check_frames,
     judged,
     read_frames,
     sample_indices,
     write_evidence,
 )
 from include.stages.segments import read_segments
+from include.stages.timeline import template_fps
 from models.safety.finding import Finding, combine, unavailable
 from models.safety.flash import check_badness
-from models.safety.nudity import NudityDetector, check_nudity
 from models.safety.policy import DEFAULT_POLICY
 from models.safety.script import check_script
 
@@ -43,8 +43,7 @@ def run(ctx: StageContext, artifact: str) -> Output:
     shots = ctx.facts("ingest_template")["shots"]
     indices = sample_indices(composed["frames"], fps, shots, spans)
     frames = [(i / fps, frame) for i, frame in read_frames(video, indices, ctx.threads)]
-    with NudityDetector(ctx.settings.nudity_python) as detector:
-        own = check_nudity(frames, detector)
+    own = check_frames(ctx, frames)
     own += check_badness(measure(video))
     own += _script(ctx)
     findings = [*_of_template(ctx), *own]

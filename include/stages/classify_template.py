@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from include.media.decode import VideoReader
 from include.media.flash import measure
-from include.stages.clips import template_fps
 from include.stages.context import Output, StageContext
 from include.stages.safety import (
     as_checks,
     as_facts,
+    check_frames,
     read_frames,
     sample_indices,
     write_evidence,
 )
+from include.stages.timeline import template_fps
 from models.safety.flash import FlashCounter, check_badness
-from models.safety.nudity import NudityDetector, check_nudity
 
 
 def run(ctx: StageContext, artifact: str) -> Output:
@@ -28,8 +28,7 @@ def run(ctx: StageContext, artifact: str) -> Output:
     video = ctx.fetch("ingest_template", "video")
     indices = sample_indices(facts["frames"], fps, facts["shots"], [(0, facts["frames"])])
     frames = [(i / fps, frame) for i, frame in read_frames(video, indices, ctx.threads)]
-    with NudityDetector(ctx.settings.nudity_python) as detector:
-        findings = check_nudity(frames, detector)
+    findings = check_frames(ctx, frames)
     findings += check_badness(measure(video))
     with VideoReader(video, threads=ctx.threads) as reader:
         counter = FlashCounter()

@@ -1,11 +1,11 @@
-"""A recipient's clips: one lossless RGB file per segment and output."""
+"""A recipient's clips: one lossless file per changed GOP and output, and how they are layered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,74 +13,145 @@ from numpy.typing import NDArray
 from include.media.decode import VideoReader
 from include.media.encode import LosslessRgbWriter
 from include.stages.context import StageContext
-from include.stages.segments import Segment, read_segments
+from include.stages.timeline import Gop, template_fps, template_size
 from models.face.roi import Window
 
 Image = NDArray[np.uint8]
 
+CLIP_MARGIN = 24
+"""Pixels around what may change that a clip carries along, so that who upscales it needs no other
+pixels: twice the receptive field of the built-in networks, and alignment."""
 
-def clip_name(kind: str, index: int) -> str:
-    """Output name of a segment's clip, such as ``roi-000``."""
-    return f"{kind}-{index:03}"
+Layers = tuple[tuple[str, str], ...]
+"""(artifact, kind) of clips that lie over the template, from the lowest up."""
 
-
-def clip_writer(
-    ctx: StageContext, kind: str, segment: Segment, window: Window, fps: Fraction
-) -> LosslessRgbWriter:
-    """A writer of a segment's clip of that window's size, in the unit's scratch folder."""
-    path = ctx.scratch / f"{clip_name(kind, segment.index)}.mkv"
-    return LosslessRgbWriter(path, (window.w, window.h), fps)
+SWAPPED: Layers = (("face_swap", "roi"),)
+SPOKEN: Layers = (("face_swap", "roi"), ("lip_sync", "mouth"))
 
 
-def clip_files(
-    ctx: StageContext, kind: str, segments: list[Segment]
-) -> dict[str, tuple[Path, str]]:
+def clip_name(kind: str, gop: Gop) -> str:
+    """Output name of a GOP's clip, such as ``roi-00003``."""
+    return f"{kind}-{gop.index:05}"
+
+
+def clip_path(ctx: StageContext, kind: str, gop: Gop) -> Path:
+    """Where the current chunk writes a GOP's clip."""
+    return ctx.scratch / f"{clip_name(kind, gop)}.mkv"
+
+
+def clip_writer(ctx: StageContext, kind: str, gop: Gop, window: Window) -> LosslessRgbWriter:
+    """A writer of a GOP's RGB clip of that window's size."""
+    size = (window.w, window.h)
+    return LosslessRgbWriter(clip_path(ctx, kind, gop), size, template_fps(ctx))
+
+
+def clip_files(ctx: StageContext, kind: str, gops: list[Gop]) -> dict[str, tuple[Path, str]]:
     """The clips that were written, as a stage's output files."""
-    names = [clip_name(kind, segment.index) for segment in segments]
-    return {name: (ctx.scratch / f"{name}.mkv", "video/x-matroska") for name in names}
+    return {clip_name(kind, gop): (clip_path(ctx, kind, gop), "video/x-matroska") for gop in gops}
 
 
-def template_fps(ctx: StageContext) -> Fraction:
-    """The template's constant frame rate."""
-    numerator, denominator = ctx.facts("ingest_template")["fps"]
-    return Fraction(numerator, denominator)
+def clip_fact(gop: Gop, clip: Window, changed: Window | None) -> dict[str, Any]:
+    """What a manifest says of a clip: its own window, and what differs inside it."""
+    return {"gop": gop.index, "clip": as_list(clip), "changed": changed and as_list(changed)}
 
 
-def segment_frames(
-    ctx: StageContext, segment: Segment, layers: tuple[tuple[str, str], ...] = ()
-) -> Iterator[tuple[int, Image]]:
-    """Whole template frames of a segment, with a recipient's clips pasted over them in order.
+def as_list(window: Window) -> list[int]:
+    """x, y, width, height."""
+    return [window.x, window.y, window.w, window.h]
+
+
+def clip_facts(ctx: StageContext, artifact: str, gop: Gop) -> Mapping[str, Any] | None:
+    """What an artifact says of a GOP's clip; None when it has none there."""
+    return next((c for c in ctx.facts(artifact)["clips"] if c["gop"] == gop.index), None)
+
+
+def changed_window(ctx: StageContext, artifact: str, gop: Gop) -> Window | None:
+    """Where an artifact's clip differs from what lies below it, over all of the GOP."""
+    fact = clip_facts(ctx, artifact, gop)
+    return Window(*fact["changed"]) if fact and fact["changed"] else None
+
+
+def template_frames(ctx: StageContext, start: int, stop: int) -> Iterator[Image]:
+    """The template's frames, uint8 [h, w, 3] RGB, the caller's to change."""
+    with VideoReader(ctx.fetch("ingest_template", "video"), threads=ctx.threads) as reader:
+        yield from reader.frames(start, stop)
+
+
+def recipient_frames(
+    ctx: StageContext, gop: Gop, window: Window, layers: Layers
+) -> Iterator[Image]:
+    """A window of a recipient's frames at template size.
+
+    Clips show everything below them as well, so only those are read that the window needs: where
+    one clip holds all of it, neither the template nor lower clips are.
 
     Args:
         ctx: the unit.
-        segment: of ``track_face``.
-        layers: (artifact, kind) of clips, such as ``("face_swap", "roi")``; a layer without a
-            clip for this segment is passed over.
+        gop: which frames.
+        window: which part of them.
+        layers: from the lowest up; one without a clip for this GOP is passed over.
 
     Yields:
-        The frame's index in the template, and uint8 [h, w, 3] RGB that the caller may change.
+        uint8 [h, w, 3] RGB of the window, the caller's to change.
     """
     with ExitStack() as stack:
-        video = ctx.fetch("ingest_template", "video")
-        reader = stack.enter_context(VideoReader(video, threads=ctx.threads))
-        clips: list[tuple[Window, Iterator[Image]]] = []
-        for artifact, kind in layers:
-            window = layer_window(ctx, artifact, segment)
-            if window is None:
+        sources: list[tuple[Window, Iterator[Image]]] = []
+        for artifact, kind in reversed(layers):
+            fact = clip_facts(ctx, artifact, gop)
+            if fact is None:
                 continue
-            path = ctx.fetch(artifact, clip_name(kind, segment.index))
-            clip = stack.enter_context(VideoReader(path, threads=ctx.threads))
-            clips.append((window, clip.frames()))
-        frames = reader.frames(segment.start, segment.stop)
-        for index, frame in enumerate(frames, segment.start):
-            for window, clip_frames in clips:
-                frame[window.slice()] = next(clip_frames)
-            yield index, frame
+            path = ctx.fetch(artifact, clip_name(kind, gop))
+            reader = stack.enter_context(VideoReader(path, threads=ctx.threads))
+            sources.insert(0, (Window(*fact["clip"]), reader.frames()))
+            if sources[0][0].contains(window):
+                break
+        else:
+            whole = Window(0, 0, *template_size(ctx))
+            sources.insert(0, (whole, template_frames(ctx, gop.start, gop.stop)))
+        for _ in range(gop.frames):
+            yield _layered(window, [(place, next(frames)) for place, frames in sources])
 
 
-def layer_window(ctx: StageContext, artifact: str, segment: Segment) -> Window | None:
-    """The window of an artifact's clip for a segment, or None when it has none."""
-    for other in read_segments(ctx.facts(artifact)):
-        if other.index == segment.index:
-            return other.window
-    return None
+def _layered(window: Window, layers: list[tuple[Window, Image]]) -> Image:
+    base, pixels = layers[0]
+    out = np.ascontiguousarray(pixels[window.relative_to(base).slice()])
+    for place, pixels in layers[1:]:
+        both = place.intersection(window)
+        if both is not None:
+            inside = both.relative_to(window).slice()
+            out[inside] = pixels[both.relative_to(place).slice()]
+    return out
+
+
+class Changed:
+    """Finds the smallest window that holds every difference between pairs of pictures."""
+
+    def __init__(self) -> None:
+        self._box: tuple[int, int, int, int] | None = None
+
+    def add(self, before: Image, after: Image) -> None:
+        """Take a pair of uint8 [h, w, 3], all pairs of the same size."""
+        differs = (before != after).any(axis=2)
+        rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
+        if not len(rows):
+            return
+        box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        old = self._box or box
+        self._box = (
+            min(box[0], old[0]),
+            min(box[1], old[1]),
+            max(box[2], old[2]),
+            max(box[3], old[3]),
+        )
+
+    def window(self, place: Window, size: tuple[int, int]) -> Window | None:
+        """The window in the frame's pixels; None when nothing differed.
+
+        Args:
+            place: where the pictures lie in the frame.
+            size: (width, height) of the frame.
+        """
+        if self._box is None:
+            return None
+        x0, y0, x1, y1 = self._box
+        return Window.around(place.x + x0, place.y + y0, place.x + x1, place.y + y1, size)

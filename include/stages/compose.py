@@ -1,143 +1,184 @@
-"""``compose``: face and mouth onto the plate, voice over the bed, one video file."""
+"""``compose``: face and mouth onto the plate, voice over the bed, one video file.
+
+Only the GOPs that the recipient changes are encoded; the others are copied from the plate as they
+were encoded for delivery.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from include.media.audio import Audio, mix_voice_over_bed, read_audio, write_wav
 from include.media.captions import webvtt
 from include.media.decode import VideoReader
-from include.media.encode import DeliveryWriter
+from include.media.gops import GopRange, GopWriter, join_gops
 from include.media.images import save_jpeg
-from include.media.mux import mux_mp4
 from include.media.pixels import Yuv420, paste_yuv, rgb_to_yuv420, yuv420_to_rgb
 from include.media.preview import PreviewMark
-from include.stages.clips import clip_name, layer_window, segment_frames, template_fps
+from include.stages.chunked import Part
+from include.stages.clips import (
+    SPOKEN,
+    changed_window,
+    clip_facts,
+    clip_name,
+    recipient_frames,
+)
 from include.stages.context import Output, StageContext
-from include.stages.segments import Segment, read_segments
-from include.stages.upscaling import upscale_window, upscaler_for
+from include.stages.encode_plate import encoded_gop
+from include.stages.segments import read_segments
+from include.stages.timeline import Gop, gops_in, gops_of, spans_of, template_fps, template_size
+from include.stages.upscaling import reach_of, upscale_crop, upscaler_for
 from include.stages.voice import VoicePlace, voice_of
 from models.face.roi import Window
-from models.upscale.base import Upscaler
 
-Image = NDArray[np.uint8]
+spans = spans_of
+
+Patch = tuple[int, int, Yuv420]
+"""x, y and pixels to paste, in delivery pixels."""
 
 
-def run(ctx: StageContext, artifact: str) -> Output:
-    """Paste, encode, mix and mux.
+def run_chunk(ctx: StageContext, artifact: str) -> Output:
+    """Paste and encode the changed GOPs, several at a time where there are threads.
+
+    Outputs: ``gop-NNNNN`` (MP4 of one closed GOP), ``thumbnail`` (JPEG) in the chunk that shows
+    its frame.
+    """
+    gops = gops_in(ctx)
+    total, done = sum(gop.frames for gop in gops), 0
+    shown = _thumbnail_frame(ctx)
+    files: dict[str, tuple[Path, str]] = {}
+    with ThreadPoolExecutor(ctx.threads) as pool:
+        for gop, path in zip(
+            gops, pool.map(lambda gop: _encode(ctx, gop, shown), gops), strict=True
+        ):
+            files[path.stem] = (path, "video/mp4")
+            done += gop.frames
+            ctx.progress(done, total)
+    thumbnail = ctx.scratch / "thumbnail.jpg"
+    if thumbnail.exists():
+        files["thumbnail"] = (thumbnail, "image/jpeg")
+    return Output(files)
+
+
+def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
+    """Join all GOPs, add sound and captions.
 
     Outputs: ``video`` (MP4, H.264 and AAC, unsigned), ``thumbnail`` (JPEG), ``captions``
-    (WebVTT; no cues without a script). Facts: size, frames, segments, when the voice sounds.
+    (WebVTT; no cues without a script). Facts: size, frames, segments, when the voice sounds,
+    how many frames were encoded for this recipient.
 
     Raises:
         BadInput: the voice does not fit (``voice.too_long``).
     """
     place = voice_of(ctx)
-    silent = ctx.scratch / "silent.mp4"
-    thumbnail = ctx.scratch / "thumbnail.jpg"
-    size, frames = _encode(ctx, silent, thumbnail)
+    gops, fps = gops_of(ctx), template_fps(ctx)
+    frames = gops[-1].stop
     sound = _sound(ctx, place, frames)
     video = ctx.scratch / "video.mp4"
-    mux_mp4(silent, sound, video)
+    join_gops(_all_gops(ctx, gops, parts), fps, video, audio_wav=sound)
     captions = ctx.scratch / "captions.vtt"
     script = (ctx.unit.script or "") if place else ""
-    span = (place.start, place.stop) if place else (0.0, 0.0)
-    captions.write_text(webvtt(script, *span, locale=ctx.unit.locale), encoding="utf-8")
+    times = (place.start, place.stop) if place else (0.0, 0.0)
+    captions.write_text(webvtt(script, *times, locale=ctx.unit.locale), encoding="utf-8")
+    thumbnail = next(part for part in parts if "thumbnail" in part.files)
+    scale = int(ctx.unit.materials[artifact].params["scale"])
+    width, height = template_size(ctx)
     return Output(
         {
             "video": (video, "video/mp4"),
-            "thumbnail": (thumbnail, "image/jpeg"),
+            "thumbnail": thumbnail.files["thumbnail"],
             "captions": (captions, "text/vtt"),
         },
         {
-            "width": size[0],
-            "height": size[1],
+            "width": width * scale,
+            "height": height * scale,
             "frames": frames,
-            "seconds": round(float(frames / template_fps(ctx)), 3),
-            "segments": ctx.facts("face_swap")["segments"],
+            "frames_encoded": sum(gop.frames for gop in gops if gop.segment),
+            "seconds": round(float(frames / fps), 3),
+            "segments": ctx.facts("track_face")["segments"],
             "voice": [round(place.start, 3), round(place.stop, 3)] if place else None,
             "voice_trimmed": bool(place and place.trimmed),
         },
     )
 
 
-def _encode(ctx: StageContext, path: Path, thumbnail: Path) -> tuple[tuple[int, int], int]:
+def _all_gops(
+    ctx: StageContext, gops: Iterable[Gop], parts: list[Part]
+) -> Iterator[Path | GopRange]:
+    made = {name: part for part in parts for name in part.files}
+    for gop in gops:
+        if gop.segment is None:
+            yield encoded_gop(ctx, gop)
+        else:
+            yield made[clip_name("gop", gop)].fetch(ctx, clip_name("gop", gop))
+
+
+def _encode(ctx: StageContext, gop: Gop, shown: int) -> Path:
+    params = ctx.unit.materials["compose"].params
+    path = ctx.scratch / f"{clip_name('gop', gop)}.mp4"
+    width, height = template_size(ctx)
+    scale = int(params["scale"])
+    size = (width * scale, height * scale)
+    with GopWriter(path, size, template_fps(ctx), crf=int(params["crf"])) as writer:
+        for index, planes in enumerate(delivered_frames(ctx, gop), gop.start):
+            if index == shown:
+                save_jpeg(yuv420_to_rgb(planes), ctx.scratch / "thumbnail.jpg", 88)
+            writer.write(planes)
+    return path
+
+
+def delivered_frames(ctx: StageContext, gop: Gop) -> Iterator[Yuv420]:
+    """The frames of a changed GOP as they go to the encoder: plate, face, mouth, preview mark."""
+    with ExitStack() as stack:
+        plate = ctx.fetch("upscale_plate", clip_name("plate", gop))
+        reader = stack.enter_context(VideoReader(plate))
+        mark = None
+        if ctx.unit.materials["compose"].params["tier"] == "preview":
+            mark = PreviewMark(reader.facts.size)
+        layers = [_face_patches(ctx, gop), _mouth_patches(ctx, gop)]
+        for planes in reader.yuv_frames():
+            for patches in layers:
+                patch = next(patches, None)
+                if patch is not None:
+                    x, y, pixels = patch
+                    paste_yuv(planes, pixels, x, y)
+            if mark is not None:
+                mark.draw(planes)
+            yield planes
+
+
+def _face_patches(ctx: StageContext, gop: Gop) -> Iterator[Patch]:
+    """What ``upscale`` made, frame by frame; nothing where the swap changed nothing."""
+    fact = clip_facts(ctx, "upscale", gop)
+    if fact is None:
+        return
+    at = Window(*fact["clip"]).scaled(int(ctx.facts("upscale")["scale"]))
+    with VideoReader(ctx.fetch("upscale", clip_name("big", gop))) as reader:
+        for planes in reader.yuv_frames():
+            yield at.x, at.y, planes
+
+
+def _mouth_patches(ctx: StageContext, gop: Gop) -> Iterator[Patch]:
+    """What the mouth changed, upscaled here; nothing when nobody speaks."""
+    changed = changed_window(ctx, "lip_sync", gop)
+    if changed is None:
+        return
     material = ctx.unit.materials["compose"]
-    upscaler = upscaler_for(material, ctx.threads)
-    scale, crf = int(material.params["scale"]), int(material.params["crf"])
-    segments = read_segments(ctx.facts("face_swap"))
-    shown = _thumbnail_frame(segments)
-    plate = ctx.fetch("upscale_plate", "plate")
-    with VideoReader(plate, threads=ctx.threads) as reader:
-        facts = reader.facts
-        mark = PreviewMark(facts.size) if material.params["tier"] == "preview" else None
-        with DeliveryWriter(path, facts.size, facts.fps, crf=crf, threads=1) as writer:
-            patches = _patches(ctx, segments, upscaler, scale)
-            upcoming = next(patches, None)
-            for index, planes in enumerate(reader.yuv_frames()):
-                if upcoming is not None and upcoming[0] == index:
-                    _, x, y, patch = upcoming
-                    paste_yuv(planes, patch, x, y)
-                    upcoming = next(patches, None)
-                if mark is not None:
-                    mark.draw(planes)
-                if index == shown:
-                    save_jpeg(yuv420_to_rgb(planes), thumbnail, 88)
-                writer.write(planes)
-                ctx.progress(index + 1, facts.frames)
-    return facts.size, facts.frames
+    upscaler = upscaler_for(material, 1)
+    reach = reach_of(upscaler, changed, template_size(ctx))
+    at = reach.output.scaled(int(material.params["scale"]))
+    for crop in recipient_frames(ctx, gop, reach.input, SPOKEN):
+        yield at.x, at.y, rgb_to_yuv420(upscale_crop(upscaler, crop, reach))
 
 
-def _thumbnail_frame(segments: list[Segment]) -> int:
+def _thumbnail_frame(ctx: StageContext) -> int:
     """A third into the longest segment: the face is there and has settled."""
+    segments = read_segments(ctx.facts("track_face"))
     longest = max(segments, key=lambda segment: segment.frames)
     return longest.start + longest.frames // 3
-
-
-def _patches(
-    ctx: StageContext, segments: list[Segment], upscaler: Upscaler | None, scale: int
-) -> Iterator[tuple[int, int, int, Yuv420]]:
-    """(frame, x, y, pixels) to paste, in delivery pixels, frame by frame."""
-    for segment in segments:
-        mouth = layer_window(ctx, "lip_sync", segment)
-        face = layer_window(ctx, "upscale", segment)
-        if face is None:
-            continue
-        with ExitStack() as stack:
-            clip = ctx.fetch("upscale", clip_name("big", segment.index))
-            reader = stack.enter_context(VideoReader(clip, threads=ctx.threads))
-            big_frames = reader.frames()
-            if mouth is None:
-                small: Iterator[tuple[int, Image | None]] = (
-                    (index, None) for index in range(segment.start, segment.stop)
-                )
-            else:
-                layers = (("face_swap", "roi"), ("lip_sync", "mouth"))
-                small = segment_frames(ctx, segment, layers)
-            at = face.scaled(scale)
-            for (index, frame), big in zip(small, big_frames, strict=True):
-                if mouth is not None and frame is not None:
-                    _paste_mouth(big, frame, mouth, face, upscaler, scale)
-                yield index, at.x, at.y, rgb_to_yuv420(big)
-
-
-def _paste_mouth(
-    big: Image,
-    frame: Image,
-    mouth: Window,
-    face: Window,
-    upscaler: Upscaler | None,
-    scale: int,
-) -> None:
-    """Upscale what the mouth changed and put it into the upscaled face, in place."""
-    pixels, reach = upscale_window(upscaler, frame, mouth)
-    inside = Window(reach.x - face.x, reach.y - face.y, reach.w, reach.h).scaled(scale)
-    big[inside.slice()] = pixels
 
 
 def _sound(ctx: StageContext, place: VoicePlace | None, frames: int) -> Path | None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from include.contracts.manifest import BlobRef, Manifest
 from include.contracts.plan import ShardPlan, SourceRef, UnitPlan
 from include.contracts.stage import Event
 from include.errors import BadInput, CorruptArtifact
+from include.keys import chunk_material
 from include.settings import Settings
 from include.stages.specs import MAKER, StageSpec
 from include.store.cache import ArtifactCache
@@ -20,10 +22,24 @@ from include.store.cache import ArtifactCache
 
 @dataclass(frozen=True)
 class Output:
-    """What a stage made: files by output name with their media types, and small facts."""
+    """What a stage made: files by output name with their media types, and small facts.
 
-    files: Mapping[str, tuple[Path, str]]
+    A file that is stored already is given by its reference.
+    """
+
+    files: Mapping[str, tuple[Path, str] | BlobRef]
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A chunk: a range of the template's frames that is worked on, stored and resumed alone."""
+
+    index: int
+    start: int
+    """First frame, inclusive."""
+    stop: int
+    """Exclusive."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,40 @@ class Events:
         self._stream.flush()
 
 
+Resource = TypeVar("Resource", bound=AbstractContextManager[Any])
+
+
+@dataclass
+class Inputs:
+    """What the units of a process share: what was read already, what was started already.
+
+    Manifests never change, and files were verified when they were fetched.
+    """
+
+    folder: Path
+    manifests: dict[tuple[str, int | None], Manifest] = field(default_factory=dict)
+    files: dict[tuple[str, str], Path] = field(default_factory=dict)
+    closing: ExitStack = field(default_factory=ExitStack)
+    """Ends what was started for all units."""
+    started: dict[str, Any] = field(default_factory=dict)
+
+    def keep(self, name: str, start: Callable[[], Resource]) -> Resource:
+        """Something that is costly to start, kept for the units to come.
+
+        Args:
+            name: what it is known by.
+            start: makes it, the first time.
+        """
+        if name not in self.started:
+            self.started[name] = self.closing.enter_context(start())
+        kept: Resource = self.started[name]
+        return kept
+
+
+BULKY = frozenset({"upscale_plate"})
+"""Artifacts of the template that are not kept for the shard's other rows."""
+
+
 @dataclass
 class StageContext:
     """One unit of a stage's work."""
@@ -63,6 +113,19 @@ class StageContext:
     events: Events
     run_id: str
     threads: int = 1
+    chunk: Span | None = None
+    """Of a chunked stage: what to work on now."""
+    common: Inputs | None = None
+    """The template's inputs, shared by the units of a process."""
+    own: dict[tuple[str, int | None], Manifest] = field(default_factory=dict)
+    """This unit's manifests."""
+
+    @property
+    def span(self) -> Span:
+        """The chunk that is being worked on. ValueError outside a chunked stage's work."""
+        if self.chunk is None:
+            raise ValueError(f"{self.spec.name} is not working on a chunk")
+        return self.chunk
 
     def owner(self, artifact: str) -> UnitPlan:
         """Whose artifact it is: the template's or this unit's."""
@@ -71,17 +134,36 @@ class StageContext:
     def manifest(self, artifact: str) -> Manifest:
         """The manifest of an artifact of this unit or its template.
 
+        While a chunk is worked on, the same chunk of the artifact will do.
+
         Raises:
             CorruptArtifact: it is not there (any more); the stage that makes it must run again.
         """
-        found = self.cache.lookup(artifact, self.owner(artifact).key(artifact))
+        known = self._known(artifact)
+        index = None if self.chunk is None else self.chunk.index
+        for held in ((artifact, None), (artifact, index)):
+            if held in known:
+                return known[held]
+        material = self.owner(artifact).materials[artifact]
+        found = self.cache.lookup(artifact, material.key())
+        if found is not None:
+            known[artifact, None] = found
+            return found
+        if index is not None and MAKER[artifact].chunked:
+            part = chunk_material(material, index)
+            found = self.cache.lookup(part.stage, part.key())
         if found is None:
             raise CorruptArtifact(
                 f"{self.unit.id}: {artifact} is missing in the store; run "
                 f"{MAKER[artifact].name} again",
                 code="artifact.missing",
             )
+        known[artifact, index] = found
         return found
+
+    def _known(self, artifact: str) -> dict[tuple[str, int | None], Manifest]:
+        of_template = MAKER[artifact].scope == "template"
+        return self.common.manifests if self.common and of_template else self.own
 
     def facts(self, artifact: str) -> dict[str, Any]:
         """An artifact's facts."""
@@ -94,7 +176,14 @@ class StageContext:
             CorruptArtifact: missing or not what its digest says.
         """
         blob = self.manifest(artifact).outputs[output]
-        return self.cache.fetch(blob, self.scratch / "in" / artifact.replace("/", "-"))
+        name = artifact.replace("/", "-")
+        shared = MAKER[artifact].scope == "template" and artifact not in BULKY
+        if self.common is None or not shared:
+            return self.cache.fetch(blob, self.scratch / "in" / name)
+        if (artifact, output) not in self.common.files:
+            path = self.cache.fetch(blob, self.common.folder / name)
+            self.common.files[artifact, output] = path
+        return self.common.files[artifact, output]
 
     def source(self, name: str, *, of_template: bool = False) -> Path:
         """Bring one of the unit's source files here.

@@ -1,77 +1,110 @@
-"""``face_swap``: the recipient's face onto the presenter, as a clip of the ROI."""
+"""``face_swap``: the recipient's face onto the presenter, as clips of the ROI."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from include.media.decode import VideoReader
+from include.stages.analysis import colour_reference, mouth_frame, occlusions
+from include.stages.chunked import Part, merge
 from include.stages.clips import (
+    CLIP_MARGIN,
+    Changed,
     Image,
+    clip_fact,
     clip_files,
     clip_writer,
-    segment_frames,
-    template_fps,
+    template_frames,
 )
 from include.stages.context import Output, StageContext
-from include.stages.segments import Points, Segment, load_points, read_segments
+from include.stages.segments import Points, Segment, load_points
+from include.stages.timeline import Gop, gops_in, spans_of, template_size
+from models.face.occlusion import keep_occluders
+from models.face.roi import Window
 from models.face_swap import load_swapper
-from models.face_swap.reference import ColourReference, sample_frames
+from models.face_swap.mesh import MeshSwapper
+
+spans = spans_of
 
 
-def run(ctx: StageContext, artifact: str) -> Output:
+def run_chunk(ctx: StageContext, artifact: str) -> Output:
     """Swap the face in every frame that shows it.
 
-    Outputs: ``roi-NNN`` per segment (lossless RGB, the segment's window; pixels that the swap
-    leaves alone are the template's, bit for bit). Facts: ``segments``.
+    Outputs: ``roi-NNNNN`` per changed GOP (lossless RGB: the segment's window and CLIP_MARGIN
+    around it; pixels that the swap leaves alone are the template's, bit for bit), ``open-NNN``
+    per segment (PNG of its window: the frame whose mouth ``lip_sync`` borrows).
+    Facts: ``clips``, each with its window and the window of what changed.
     """
     backend = ctx.unit.materials[artifact].backend
     photo = _rgb(ctx.fetch("ingest_recipients/face", "photo"))
     with np.load(ctx.fetch("ingest_recipients/face", "points"), allow_pickle=False) as stored:
         swapper = load_swapper(backend.name if backend else "mesh", photo, stored["points"])
     points = load_points(ctx.fetch("track_face", "track"))
-    segments = read_segments(ctx.facts("track_face"))
-    fps = template_fps(ctx)
-    total = sum(segment.frames for segment in segments)
-    done = 0
-    for segment in segments:
-        reference = colour_reference(ctx, segment, points)
-        window = segment.window
-        with clip_writer(ctx, "roi", segment, window, fps) as writer:
-            for index, frame in segment_frames(ctx, segment):
-                part = np.ascontiguousarray(frame[window.slice()])
-                swapped, _ = swapper.swap(part, window.to_local(points[index]), reference)
-                writer.write(swapped)
-                done += 1
-                ctx.progress(done, total)
-    return Output(
-        clip_files(ctx, "roi", segments),
-        {"segments": [segment.as_fact() for segment in segments]},
-    )
+    gops = gops_in(ctx)
+    files: dict[str, tuple[Path, str]] = clip_files(ctx, "roi", gops)
+    clips = []
+    done, total = 0, sum(gop.frames for gop in gops)
+    for gop in gops:
+        clips.append(_swap_gop(ctx, gop, swapper, points))
+        done += gop.frames
+        ctx.progress(done, total)
+    for segment in {gop.segment.index: gop.segment for gop in gops if gop.segment}.values():
+        name = f"open-{segment.index:03}"
+        files[name] = (_open_mouth(ctx, segment, swapper, points, name), "image/png")
+    return Output(files, {"clips": clips})
 
 
-def _rgb(path: object) -> Image:
+def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
+    """All chunks' clips."""
+    return merge(parts, ("clips",))
+
+
+def _swap_gop(ctx: StageContext, gop: Gop, swapper: MeshSwapper, points: Points) -> dict[str, Any]:
+    size = template_size(ctx)
+    clip = gop.window.dilate(CLIP_MARGIN, size)
+    changed = Changed()
+    with clip_writer(ctx, "roi", gop, clip) as writer:
+        for frame, roi, swapped in swapped_frames(ctx, gop, swapper, points):
+            changed.add(roi, swapped)
+            frame[gop.window.slice()] = swapped
+            writer.write(np.ascontiguousarray(frame[clip.slice()]))
+    return clip_fact(gop, clip, changed.window(gop.window, size))
+
+
+def swapped_frames(ctx: StageContext, gop: Gop, swapper: MeshSwapper, points: Points) -> Any:
+    """Yield (template frame, its ROI, the swapped ROI) for every frame of a GOP."""
+    if gop.segment is None:
+        raise ValueError(f"GOP {gop.index} has no face")
+    reference = colour_reference(ctx, gop.segment)
+    masks = occlusions(ctx, gop.segment, gop.start, gop.stop)
+    frames = template_frames(ctx, gop.start, gop.stop)
+    for index, frame, mask in zip(range(gop.start, gop.stop), frames, masks, strict=True):
+        roi = np.ascontiguousarray(frame[gop.window.slice()])
+        swapped, _ = swapper.swap(roi, gop.window.to_local(points[index]), reference)
+        yield frame, roi, swapped if mask is None else keep_occluders(roi, swapped, mask)
+
+
+def _open_mouth(
+    ctx: StageContext, segment: Segment, swapper: MeshSwapper, points: Points, name: str
+) -> Path:
+    """One swapped frame of a segment, wherever in it: chunks need not wait for each other."""
+    index = mouth_frame(ctx, segment)
+    one = Gop(-1, index, index + 1, segment)
+    ((_, _, swapped),) = swapped_frames(ctx, one, swapper, points)
+    path = ctx.scratch / f"{name}.png"
+    cv2.imwrite(str(path), cv2.cvtColor(swapped, cv2.COLOR_RGB2BGR))
+    return path
+
+
+def open_mouth(ctx: StageContext, segment: Segment) -> tuple[Image, Window]:
+    """The swapped frame that a segment's mouth is learned from, and where it lies."""
+    return _rgb(ctx.fetch("face_swap", f"open-{segment.index:03}")), segment.window
+
+
+def _rgb(path: Path) -> Image:
     bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
     rgb: Image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     return rgb
-
-
-_REFERENCES: dict[tuple[str, int], ColourReference] = {}
-"""What depends on the template alone, measured once per process and kept for the shard."""
-
-
-def colour_reference(ctx: StageContext, segment: Segment, points: Points) -> ColourReference:
-    """The presenter's own colours and light in a segment, measured on a few of its frames."""
-    key = (ctx.owner("track_face").key("track_face"), segment.index)
-    if key not in _REFERENCES:
-        span = range(segment.start, segment.stop)
-        picks = [segment.start + i for i in sample_frames([points[i] for i in span])]
-        window = segment.window
-        samples = []
-        with VideoReader(ctx.fetch("ingest_template", "video"), threads=ctx.threads) as reader:
-            for pick in picks:
-                frame = next(reader.frames(pick, pick + 1))
-                part = np.ascontiguousarray(frame[window.slice()])
-                samples.append((part, window.to_local(points[pick])))
-        _REFERENCES[key] = ColourReference.measure(samples)
-    return _REFERENCES[key]

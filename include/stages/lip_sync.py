@@ -1,115 +1,173 @@
-"""``lip_sync``: the mouth follows the voice, as a clip inside the ROI."""
+"""``lip_sync``: the mouth follows the voice, as clips inside the ROI."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from include.media.audio import read_audio
-from include.stages.clips import Image, clip_files, clip_writer, segment_frames, template_fps
+from include.stages.analysis import occlusions
+from include.stages.chunked import Part, merge
+from include.stages.clips import (
+    CLIP_MARGIN,
+    SWAPPED,
+    Changed,
+    Image,
+    clip_fact,
+    clip_files,
+    clip_writer,
+    recipient_frames,
+)
 from include.stages.context import Output, StageContext
-from include.stages.segments import Segment, load_points, read_segments
+from include.stages.face_swap import open_mouth
+from include.stages.segments import Points, Segment, load_points
+from include.stages.timeline import Gop, gops_in, spans_of, template_fps, template_size
 from include.stages.voice import VoicePlace, phonemes_of, voice_of
+from models.face.occlusion import keep_occluders
 from models.face.roi import Window
 from models.lip_sync.curves import MouthCurves, mouth_curves
-from models.lip_sync.viseme import Reference, VisemeRenderer, analyse_mouth, mouth_window
+from models.lip_sync.viseme import (
+    MouthModel,
+    Reference,
+    VisemeRenderer,
+    analyse_mouth,
+    mouth_window,
+)
 from models.speech.phonemes import Source, envelope
 
+spans = spans_of
 
-def run(ctx: StageContext, artifact: str) -> Output:
+
+def run_chunk(ctx: StageContext, artifact: str) -> Output:
     """Render the mouth of every face frame; it rests where nobody speaks.
 
-    Outputs: ``mouth-NNN`` per segment (lossless RGB of a window inside the ROI); none when the
-    row has no voice. Facts: ``segments`` with those windows, ``curves`` source.
+    Outputs: ``mouth-NNNNN`` per changed GOP (lossless RGB: a window inside the ROI and CLIP_MARGIN
+    around it, with all that lies below); none when the row has no voice.
+    Facts: ``clips``, ``spoken``, ``open`` (how far open each frame's mouth is, 0 to 1).
 
     Raises:
         BadInput: the voice does not fit (``voice.too_long``).
     """
     place = voice_of(ctx)
     if place is None:
-        return Output({}, {"segments": [], "spoken": False})
-    fps = template_fps(ctx)
-    frames = int(ctx.facts("ingest_template")["frames"])
-    curves = _curves(ctx, place, frames, fps)
+        return Output({}, {"clips": [], "spoken": False, "open": []})
+    curves = mouth_commands(ctx, place)
     points = load_points(ctx.fetch("track_face", "track"))
-    segments = read_segments(ctx.facts("face_swap"))
-    total = sum(segment.frames for segment in segments)
-    written: list[Segment] = []
+    gops = gops_in(ctx)
+    total = sum(gop.frames for gop in gops)
+    clips: list[dict[str, Any]] = []
     done = 0
-    for segment in segments:
-        spoken = MouthCurves(
-            curves.open[segment.start : segment.stop],
-            curves.width[segment.start : segment.stop],
-            curves.fps,
-        )
-        mouth = _render_segment(ctx, segment, points[segment.start : segment.stop], spoken, fps)
-        if mouth is not None:
-            written.append(replace(segment, window=mouth))
-        done += segment.frames
+    mouths = _Mouths(ctx, points)
+    for gop in gops:
+        fact = _speak_gop(ctx, gop, mouths, curves)
+        if fact is not None:
+            clips.append(fact)
+        done += gop.frames
         ctx.progress(done, total)
+    names = {clip["gop"] for clip in clips}
+    span = slice(ctx.span.start, ctx.span.stop)
     return Output(
-        clip_files(ctx, "mouth", written),
+        clip_files(ctx, "mouth", [gop for gop in gops if gop.index in names]),
         {
-            "segments": [segment.as_fact() for segment in written],
+            "clips": clips,
             "spoken": True,
-            "open": [round(float(value), 3) for value in curves.open],
+            "open": [round(float(value), 3) for value in curves.open[span]],
         },
     )
 
 
-def _curves(ctx: StageContext, place: VoicePlace, frames: int, fps: Fraction) -> MouthCurves:
+def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
+    """All chunks' clips."""
+    return merge(parts, ("clips", "open"))
+
+
+def mouth_commands(ctx: StageContext, place: VoicePlace) -> MouthCurves:
+    """What the mouth does in every frame of the template."""
     energy = None
     if ctx.facts("ingest_recipients/voice")["phonemes_by"] == Source.RECOGNITION.value:
         voice = read_audio(ctx.fetch("ingest_recipients/voice", "voice"))
         lead = np.zeros(round(place.start * voice.rate), np.float32)
         energy = envelope(np.concatenate([lead, voice.samples.mean(axis=1)]), voice.rate)
-    return mouth_curves(phonemes_of(ctx, place), frames, fps, energy=energy)
+    frames = int(ctx.facts("ingest_template")["frames"])
+    return mouth_curves(phonemes_of(ctx, place), frames, template_fps(ctx), energy=energy)
 
 
-def _render_segment(
-    ctx: StageContext,
-    segment: Segment,
-    points: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    curves: MouthCurves,
-    fps: Fraction,
-) -> Window | None:
-    """Write one segment's clip; None when its mouth never moves inside the frame."""
-    facts = ctx.facts("ingest_template")
-    model = analyse_mouth(points)
-    found = mouth_window(model, curves, (int(facts["width"]), int(facts["height"])))
-    if found is None:
+def cut_curves(curves: MouthCurves, start: int, stop: int) -> MouthCurves:
+    """The commands of some frames."""
+    return MouthCurves(curves.open[start:stop], curves.width[start:stop], curves.fps)
+
+
+class _Mouths:
+    """The renderer of each segment, made when its first GOP comes."""
+
+    def __init__(self, ctx: StageContext, points: Points) -> None:
+        self._ctx, self._points = ctx, points
+        self._index = -1
+        self._renderer: VisemeRenderer | None = None
+
+    def of(self, segment: Segment) -> VisemeRenderer:
+        """The segment's renderer; only the last one asked for is kept."""
+        if self._renderer is None or segment.index != self._index:
+            model = analyse_mouth(self._points[segment.start : segment.stop])
+            pixels, window = open_mouth(self._ctx, segment)
+            marks = window.to_local(model.points[model.reference_index])
+            self._renderer = VisemeRenderer(model, Reference(pixels, marks))
+            self._index = segment.index
+        return self._renderer
+
+
+def _speak_gop(
+    ctx: StageContext, gop: Gop, mouths: _Mouths, curves: MouthCurves
+) -> dict[str, Any] | None:
+    """Write one GOP's clip; None when its mouth is never inside the frame."""
+    if gop.segment is None:
+        raise ValueError(f"GOP {gop.index} has no face")
+    renderer, size = mouths.of(gop.segment), template_size(ctx)
+    first = gop.start - gop.segment.start
+    spoken = cut_curves(curves, gop.start, gop.stop)
+    found = mouth_window(_part(renderer.model, first, first + gop.frames), spoken, size)
+    window = found.intersection(gop.window) if found else None
+    if window is None:
         return None
-    roi = segment.window
-    window = inside(found, roi)
-    pick = model.reference_index
-    part = _roi_frame(ctx, segment, pick)
-    renderer = VisemeRenderer(model, Reference(part, roi.to_local(points[pick])))
-    cut = Window(window.x - roi.x, window.y - roi.y, window.w, window.h).slice()
-    with clip_writer(ctx, "mouth", segment, window, fps) as writer:
-        for index, frame in segment_frames(ctx, segment, (("face_swap", "roi"),)):
-            number = index - segment.start
-            part = np.ascontiguousarray(frame[roi.slice()])
-            spoken = float(curves.open[number]), float(curves.width[number])
-            picture, _ = renderer.render(part, number, *spoken, origin=(roi.x, roi.y))
-            writer.write(np.ascontiguousarray(picture[cut]))
-    return window
+    clip = window.dilate(CLIP_MARGIN, size)
+    roi = gop.window
+    around = roi.dilate(CLIP_MARGIN, size)
+    changed = Changed()
+    masks = occlusions(ctx, gop.segment, gop.start, gop.stop)
+    frames = recipient_frames(ctx, gop, around, SWAPPED)
+    inner = roi.relative_to(around).slice()
+    cut = window.relative_to(roi).slice()
+    with clip_writer(ctx, "mouth", gop, clip) as writer:
+        for number, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
+            part = np.ascontiguousarray(frame[inner])
+            spoken_at = float(spoken.open[number]), float(spoken.width[number])
+            picture = _speak(renderer, part, first + number, spoken_at, roi, mask)
+            before, after = part[cut], picture[cut]
+            changed.add(before, after)
+            frame[inner][cut] = after
+            writer.write(np.ascontiguousarray(frame[clip.relative_to(around).slice()]))
+    return clip_fact(gop, clip, changed.window(window, size))
 
 
-def inside(window: Window, roi: Window) -> Window:
-    """The part of a window that lies in the ROI: what moves the mouth never leaves it."""
-    x0, y0 = max(window.x, roi.x), max(window.y, roi.y)
-    x1, y1 = min(window.box[2], roi.box[2]), min(window.box[3], roi.box[3])
-    return Window(x0, y0, x1 - x0, y1 - y0)
+def _speak(
+    renderer: VisemeRenderer,
+    part: Image,
+    number: int,
+    command: tuple[float, float],
+    roi: Window,
+    mask: Image | None,
+) -> Image:
+    picture, _ = renderer.render(part, number, *command, origin=(roi.x, roi.y))
+    return picture if mask is None else keep_occluders(part, picture, mask)
 
 
-def _roi_frame(ctx: StageContext, segment: Segment, number: int) -> Image:
-    """One swapped frame of a segment, its ROI."""
-    one = replace(segment, stop=segment.start + number + 1)
-    last: Image | None = None
-    for _, frame in segment_frames(ctx, one, (("face_swap", "roi"),)):
-        last = frame
-    if last is None:
-        raise ValueError(f"segment {segment.index} has no frame {number}")
-    return np.ascontiguousarray(last[segment.window.slice()])
+def _part(model: MouthModel, first: int, last: int) -> MouthModel:
+    """A segment's model cut down to some of its frames, to look at their movement."""
+    return replace(
+        model,
+        points=model.points[first:last],
+        poses=model.poses[first:last],
+        controls=model.controls[first:last],
+    )

@@ -13,14 +13,22 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from include.contracts.manifest import BackendRef, KeyMaterial
+from include.contracts.manifest import BackendRef, KeyMaterial, Manifest
 from include.contracts.plan import TEMPLATE_UNIT, ShardPlan, UnitPlan
 from include.contracts.stage import StageRequest, StageResult, UnitResult
 from include.demand import demand
 from include.errors import Bug, OutOfMemory, UnderstudyError, Usage
-from include.keys import BACKEND_OF
+from include.keys import BACKEND_OF, chunk_material
 from include.settings import Settings
-from include.stages.context import Events, Hold, Output, StageContext
+from include.stages.chunked import Part, make_chunk, run_chunked
+from include.stages.context import (
+    Events,
+    Hold,
+    Inputs,
+    Output,
+    Span,
+    StageContext,
+)
 from include.stages.specs import STAGES, StageSpec
 from include.store import open_object, open_store
 from include.store.cache import ArtifactCache
@@ -111,19 +119,25 @@ def run_stage(request: StageRequest, events: Events) -> StageResult:
     shard = ShardPlan.model_validate_json(cache.store.get(request.plan))
     units = _units(shard, request)
     events.emit("start", total=len(units))
-    settled = demand(cache, shard, spec, rows=units if spec.scope == "row" else None)
+    rows = units if spec.scope == "row" else None
+    settled = demand(cache, shard, spec, rows=rows, chunk=request.chunk)
     results = {result.id: result for result in settled.results}
     errors: list[UnderstudyError] = []
-    for unit in units:
-        if unit.id in settled.to_make:
-            results[unit.id], error = _run_unit(spec, shard, unit, cache, request, events)
-            errors += [error] if error else []
-        events.emit("unit", unit=unit.id, data=results[unit.id].model_dump(mode="json"))
+    with tempfile.TemporaryDirectory(prefix=f"understudy-{spec.name}-common-") as folder:
+        common = Inputs(Path(folder))
+        work = _Work(spec, shard, cache, request, events, common)
+        with common.closing:
+            for unit in units:
+                if unit.id in settled.to_make:
+                    results[unit.id], error = _run_unit(work, unit)
+                    errors += [error] if error else []
+                events.emit("unit", unit=unit.id, data=results[unit.id].model_dump(mode="json"))
     cost = start.since()
     result = StageResult(
         stage=spec.name,
         plan=request.plan,
         run_id=request.run_id,
+        chunk=request.chunk,
         units=tuple(results[unit.id] for unit in units),
         seconds=cost.wall,
         cpu_seconds=cost.cpu,
@@ -152,19 +166,43 @@ def _raise_what_decides(
         raise worth_it[0]
 
 
-def _run_unit(
-    spec: StageSpec,
-    shard: ShardPlan,
-    unit: UnitPlan,
-    cache: ArtifactCache,
-    request: StageRequest,
-    events: Events,
-) -> tuple[UnitResult, UnderstudyError | None]:
+@dataclass(frozen=True)
+class _Work:
+    """What all units of a request share."""
+
+    spec: StageSpec
+    shard: ShardPlan
+    cache: ArtifactCache
+    request: StageRequest
+    events: Events
+    common: Inputs
+
+    def context(self, unit: UnitPlan, scratch: Path) -> StageContext:
+        """One unit's context."""
+        return StageContext(
+            spec=self.spec,
+            shard=self.shard,
+            unit=unit,
+            cache=self.cache,
+            scratch=scratch,
+            settings=Settings.from_env().with_store(self.request.store),
+            events=self.events,
+            run_id=self.request.run_id,
+            threads=self.request.threads,
+            common=self.common,
+        )
+
+
+def _run_unit(work: _Work, unit: UnitPlan) -> tuple[UnitResult, UnderstudyError | None]:
+    spec, events = work.spec, work.events
     start = _Cost.now()
     held: Hold | None = None
     try:
         for artifact in spec.artifacts:
-            held = _make(spec, artifact, shard, unit, cache, request, events) or held
+            if work.request.chunk is not None:
+                _make_one_chunk(work, artifact, unit)
+                continue
+            held = _make(work, artifact, unit) or held
     except UnderstudyError as error:
         failure = error
     except MemoryError:
@@ -200,16 +238,9 @@ def _run_unit(
     ), failure
 
 
-def _make(
-    spec: StageSpec,
-    artifact: str,
-    shard: ShardPlan,
-    unit: UnitPlan,
-    cache: ArtifactCache,
-    request: StageRequest,
-    events: Events,
-) -> Hold | None:
+def _make(work: _Work, artifact: str, unit: UnitPlan) -> Hold | None:
     """Make one artifact under a lease, unless it exists."""
+    spec, cache = work.spec, work.cache
     material = unit.materials[artifact]
     key = material.key()
     if cache.lookup(artifact, key):
@@ -222,30 +253,62 @@ def _make(
         if cache.lookup(artifact, key):  # made while we waited for the lease
             return None
         start = _Cost.now()
-        context = StageContext(
-            spec=spec,
-            shard=shard,
-            unit=unit,
-            cache=cache,
-            scratch=Path(folder),
-            settings=Settings.from_env().with_store(request.store),
-            events=events,
-            run_id=request.run_id,
-            threads=request.threads,
-        )
-        made = stage_code(spec)(context, artifact)
+        context = work.context(unit, Path(folder))
+        made = run_code(context, artifact)
         if isinstance(made, Hold):
             return made
-        cost = start.since()
-        cache.publish(
-            material,
-            made.files,
-            dict(made.facts),
-            seconds=round(cost.wall, 3),
-            cpu_seconds=round(cost.cpu, 3),
-            peak_mib=round(peak_mib(), 1),
-        )
+        _publish(cache, material, made, start)
     return None
+
+
+def _publish(cache: ArtifactCache, material: KeyMaterial, made: Output, start: _Cost) -> Manifest:
+    cost = start.since()
+    return cache.publish(
+        material,
+        made.files,
+        dict(made.facts),
+        seconds=round(cost.wall, 3),
+        cpu_seconds=round(cost.cpu, 3),
+        peak_mib=round(peak_mib(), 1),
+    )
+
+
+def run_code(ctx: StageContext, artifact: str) -> Output | Hold:
+    """Run a stage's own code for one artifact, chunk by chunk where it works in chunks."""
+    module = importlib.import_module(f"include.stages.{ctx.spec.name}")
+    if ctx.spec.chunked:
+        return run_chunked(module, ctx, artifact, _Publisher())
+    run: Run = module.run
+    return run(ctx, artifact)
+
+
+class _Publisher:
+    """Stores a chunk with what it cost since the one before."""
+
+    def __init__(self) -> None:
+        self._start = _Cost.now()
+
+    def __call__(self, ctx: StageContext, artifact: str, span: Span, made: Output) -> Part:
+        material = chunk_material(ctx.owner(artifact).materials[artifact], span.index)
+        manifest = _publish(ctx.cache, material, made, self._start)
+        self._start = _Cost.now()
+        return Part(manifest.outputs, manifest.facts)
+
+
+def _make_one_chunk(work: _Work, artifact: str, unit: UnitPlan) -> None:
+    """Make the one chunk that a request asks for."""
+    spec, request = work.spec, work.request
+    material = unit.materials[artifact]
+    if work.cache.lookup(artifact, material.key()):
+        return
+    check_current(spec, material)
+    module = importlib.import_module(f"include.stages.{spec.name}")
+    with tempfile.TemporaryDirectory(prefix=f"understudy-{spec.name}-") as folder:
+        context = work.context(unit, Path(folder))
+        spans = module.spans(context)
+        if request.chunk is None or request.chunk >= len(spans):
+            raise Usage(f"{spec.name} has no chunk {request.chunk}", code="request.chunk")
+        make_chunk(module, context, artifact, spans[request.chunk], _Publisher())
 
 
 def check_current(spec: StageSpec, material: KeyMaterial) -> None:
@@ -268,9 +331,3 @@ def check_current(spec: StageSpec, material: KeyMaterial) -> None:
             f"worker has {spec.version} with {here}; plan the campaign again",
             code="plan.outdated",
         )
-
-
-def stage_code(spec: StageSpec) -> Run:
-    """Import a stage's module, and only that one: each process loads what it needs."""
-    run: Run = importlib.import_module(f"include.stages.{spec.name}").run
-    return run

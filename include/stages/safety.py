@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from include.media.contact_sheet import contact_sheet
 from include.media.decode import VideoReader
 from include.media.images import save_jpeg
+from include.stages.context import StageContext
 from models.safety.finding import Finding, Verdict
+from models.safety.nudity import NudityDetector, check_nudity
 
 Image = NDArray[np.uint8]
 EVERY_S = 1.0
@@ -22,6 +24,20 @@ EVERY_S = 1.0
 LONG_SIDE = 960
 """Frames are looked at no larger than this; the detector works at 320 pixels anyway."""
 SHEET_FRAMES = 12
+
+
+def check_frames(ctx: StageContext, frames: list[tuple[float, Image]]) -> list[Finding]:
+    """Look for nudity; the detector's process serves all rows of a shard.
+
+    Args:
+        ctx: the unit.
+        frames: time in seconds and uint8 RGB [h, w, 3].
+    """
+    python = ctx.settings.nudity_python
+    if ctx.common is None:
+        with NudityDetector(python) as detector:
+            return check_nudity(frames, detector)
+    return check_nudity(frames, ctx.common.keep("nudity", lambda: NudityDetector(python)))
 
 
 def sample_indices(

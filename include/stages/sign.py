@@ -48,8 +48,8 @@ def run(ctx: StageContext, artifact: str) -> Output | Hold:
     facts = sign_video(
         ctx.fetch("compose", "video"),
         signed,
-        _provenance(ctx, released[0], consents),
-        _ingredients(ctx),
+        provenance_of(ctx, released[0], consents),
+        ingredients_of(ctx),
         signing_identity(state=state),
     )
     return Output(
@@ -58,7 +58,8 @@ def run(ctx: StageContext, artifact: str) -> Output | Hold:
     )
 
 
-def _provenance(ctx: StageContext, verdict: str, consents: Consents) -> Provenance:
+def provenance_of(ctx: StageContext, verdict: str, consents: Consents) -> Provenance:
+    """What a video's manifest says, given ``pass`` or ``reviewed-approved`` and the consents."""
     safety = ctx.facts("classify")
     speaks = ctx.unit.lip_sync
     synthetic = speaks and "audio" not in ctx.unit.sources
@@ -102,7 +103,7 @@ def _agent(ctx: StageContext, artifact: str) -> Agent | None:
     return Agent(backend.name, backend.version, backend.weights_sha256)
 
 
-def _ingredients(ctx: StageContext) -> list[Ingredient]:
+def ingredients_of(ctx: StageContext) -> list[Ingredient]:
     """Template, photo and voice; titles are ids, never names."""
     video = ctx.shard.template.sources["video"].blob
     template = ctx.source("video", of_template=True)

@@ -29,6 +29,8 @@ class StageSpec:
     timeout: timedelta = timedelta(minutes=30)
     memory_mib: int = 2048
     """Declared need, for pods and for placing."""
+    chunked: bool = False
+    """Whether a long template is worked through in chunks, each an artifact of its own."""
 
 
 _ALL = (
@@ -41,18 +43,37 @@ _ALL = (
     ),
     StageSpec(
         name="track_face",
-        version=1,
+        version=2,
         scope="template",
         artifacts=("track_face",),
         upstream=("ingest_template",),
+        chunked=True,
     ),
     StageSpec(
         name="upscale_plate",
-        version=1,
+        version=2,
         scope="template",
         artifacts=("upscale_plate",),
-        upstream=("ingest_template",),
+        upstream=("ingest_template", "track_face"),
         timeout=timedelta(hours=2),
+        chunked=True,
+    ),
+    StageSpec(
+        name="encode_plate",
+        version=1,
+        scope="template",
+        artifacts=("encode_plate",),
+        upstream=("ingest_template", "track_face"),
+        timeout=timedelta(hours=2),
+        chunked=True,
+    ),
+    StageSpec(
+        name="analyse_face",
+        version=1,
+        scope="template",
+        artifacts=("analyse_face",),
+        upstream=("ingest_template", "track_face"),
+        chunked=True,
     ),
     StageSpec(
         name="classify_template",
@@ -71,46 +92,59 @@ _ALL = (
     ),
     StageSpec(
         name="face_swap",
-        version=1,
+        version=2,
         scope="row",
         artifacts=("face_swap",),
-        upstream=("ingest_template", "track_face", "ingest_recipients/face"),
+        upstream=("ingest_template", "track_face", "analyse_face", "ingest_recipients/face"),
+        chunked=True,
     ),
     StageSpec(
         name="lip_sync",
-        version=1,
+        version=2,
         scope="row",
         artifacts=("lip_sync",),
-        upstream=("ingest_template", "track_face", "face_swap", "ingest_recipients/voice"),
+        upstream=(
+            "ingest_template",
+            "track_face",
+            "analyse_face",
+            "face_swap",
+            "ingest_recipients/voice",
+        ),
+        chunked=True,
     ),
     StageSpec(
         name="upscale",
-        version=1,
+        version=2,
         scope="row",
         artifacts=("upscale",),
-        upstream=("ingest_template", "face_swap"),
+        upstream=("ingest_template", "track_face", "face_swap"),
         timeout=timedelta(hours=1),
+        chunked=True,
     ),
     StageSpec(
         name="compose",
-        version=1,
+        version=2,
         scope="row",
         artifacts=("compose",),
         upstream=(
             "ingest_template",
+            "track_face",
             "upscale_plate",
+            "encode_plate",
             "face_swap",
             "upscale",
             "lip_sync",
             "ingest_recipients/voice",
         ),
+        timeout=timedelta(hours=1),
+        chunked=True,
     ),
     StageSpec(
         name="classify",
-        version=1,
+        version=2,
         scope="row",
         artifacts=("classify",),
-        upstream=("compose", "classify_template", "ingest_recipients/voice", "face_swap"),
+        upstream=("compose", "classify_template", "ingest_recipients/voice", "track_face"),
     ),
     StageSpec(
         name="sign",

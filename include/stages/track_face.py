@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice, pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +14,12 @@ from scipy.ndimage import gaussian_filter1d
 from include.contracts.brief import FaceAt
 from include.errors import BadFace
 from include.media.decode import VideoReader
+from include.stages.chunked import Part
 from include.stages.clips import Image
-from include.stages.context import Output, StageContext
+from include.stages.context import Output, Span, StageContext
 from include.stages.segments import Points, find_segments, runs, shot_ranges
+from include.stages.timeline import chunk_spans, plan_gops, template_fps, template_size
+from models.face.geometry import head_pose
 from models.face.landmarks import Face, FaceMesh
 from models.face.roi import Window, face_window
 
@@ -24,45 +29,86 @@ MAX_GAP = 5
 """Frames without a detection that are bridged inside a shot: a blink of the detector."""
 MIN_RUN = 3
 """Runs shorter than this are dropped: a face that flashes up is a false detection."""
+MIN_FACE_PX = 32
+"""Median height of a face that is followed: smaller ones are passers-by or false detections."""
+WARM_UP_S = 0.6
+"""Seconds that a tracker watches before a chunk's first frame, so that it follows as if it had
+seen the shot from its beginning."""
 SMOOTHING = 0.7
 """Temporal Gaussian, in frames: takes the jitter out of landmarks, leaves blinks and speech."""
 
 
-def run(ctx: StageContext, artifact: str) -> Output:
+def spans(ctx: StageContext) -> list[Span]:
+    """Chunks by time: shots, and parts of shots that are too long."""
+    facts = ctx.facts("ingest_template")
+    longest = int(ctx.shard.chunk_s * template_fps(ctx)) or int(facts["frames"])
+    parts: list[tuple[int, int]] = []
+    for start, stop in shot_ranges(facts["shots"], int(facts["frames"])):
+        count = -(-(stop - start) // longest)
+        cuts = [start + (stop - start) * k // count for k in range(count + 1)]
+        for a, b in pairwise(cuts):
+            if parts and b - parts[-1][0] <= longest:
+                parts[-1] = (parts[-1][0], b)
+            else:
+                parts.append((a, b))
+    return [Span(index, a, b) for index, (a, b) in enumerate(parts)]
+
+
+def run_chunk(ctx: StageContext, artifact: str) -> Output:
+    """Find the faces of every frame of a chunk.
+
+    Outputs: ``faces-NNNN`` (npz: ``counts`` int32 [frames], ``points`` float32 [faces, 478, 3]).
+    """
+    found = list(_detect(ctx))
+    counts = np.array([len(faces) for faces in found], np.int32)
+    points = [face.points for faces in found for face in faces]
+    path = ctx.scratch / f"faces-{ctx.span.index:04}.npz"
+    every = np.stack(points) if points else np.zeros((0, 478, 3), np.float32)
+    np.savez_compressed(path, counts=counts, points=every)
+    return Output({path.stem: (path, "application/x-npz")})
+
+
+def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
     """Follow the presenter through the template.
 
-    Outputs: ``track`` (npz: ``points`` float32 [n, 478, 3] pixels, NaN without the face).
-    Facts: ``segments`` with their windows, share of frames with the face, the face's share of
-    the frame.
+    Choosing, bridging and smoothing look at all frames together, so a chunk's edge is no seam.
+
+    Outputs: ``track`` (npz: ``points`` float32 [n, 478, 3] pixels, ``boxes`` float32 [n, 4]
+    x0, y0, x1, y1, ``pose`` float32 [n, 3] yaw, pitch, roll in degrees; NaN without the face;
+    ``visible`` bool [n]). Facts: ``segments`` with their windows, share of frames with the face,
+    the face's share of the frame.
 
     Raises:
         BadFace: nobody is seen (``template.no_face``).
     """
     facts = ctx.facts("ingest_template")
-    size = (int(facts["width"]), int(facts["height"]))
-    with VideoReader(ctx.fetch("ingest_template", "video"), threads=ctx.threads) as reader:
-        found = list(_detect(ctx, reader, facts["shots"]))
+    size = template_size(ctx)
+    found: list[list[Face]] = []
+    for index, part in enumerate(parts):
+        found += _load_faces(part.fetch(ctx, f"faces-{index:04}"))
     choice = ctx.shard.brief.template.face
-    points = follow(found, facts["shots"], choice, fps=facts["fps"][0] / facts["fps"][1])
+    points = follow(found, facts["shots"], choice, fps=float(template_fps(ctx)))
     points = clean(points, facts["shots"])
     windows = [_window(points[a:b], size) for a, b in shot_ranges(facts["shots"], len(points))]
     segments = find_segments(points, facts["shots"], size, windows)
     if not segments:
         name = ctx.shard.template.sources["video"].origin
         raise BadFace(
-            f"template {name}: no face is seen in it; use a video in which the presenter looks "
-            "towards the camera",
+            f"template {name}: no face of at least {MIN_FACE_PX} pixels is seen in it; use a video "
+            "in which the presenter looks towards the camera",
             code="template.no_face",
         )
+    gops = plan_gops(len(points), template_fps(ctx), facts["shots"], segments)
     path = ctx.scratch / "track.npz"
-    np.savez_compressed(path, points=points)
     seen = ~np.isnan(points[:, 0, 0])
+    np.savez_compressed(path, points=points, visible=seen, **_boxes_and_poses(points))
     spans = np.nanmax(points[seen], axis=1) - np.nanmin(points[seen], axis=1)
     share = float(np.median(spans[:, 0] * spans[:, 1]) / (size[0] * size[1]))
     return Output(
         {"track": (path, "application/x-npz")},
         {
             "segments": [segment.as_fact() for segment in segments],
+            "chunks": len(chunk_spans(gops, template_fps(ctx), ctx.shard.chunk_s)),
             "frames": len(points),
             "frames_with_face": int(seen.sum()),
             "face_share": round(share, 4),
@@ -70,16 +116,39 @@ def run(ctx: StageContext, artifact: str) -> Output:
     )
 
 
-def _detect(ctx: StageContext, reader: VideoReader, shots: list[int]) -> Iterator[list[Face]]:
-    total = reader.facts.frames
+def _load_faces(path: Path) -> list[list[Face]]:
+    with np.load(path, allow_pickle=False) as stored:
+        points = iter(stored["points"])
+        return [[Face(next(points)) for _ in range(count)] for count in stored["counts"]]
+
+
+def _boxes_and_poses(points: Points) -> dict[str, NDArray[np.float32]]:
+    boxes = np.full((len(points), 4), np.nan, np.float32)
+    poses = np.full((len(points), 3), np.nan, np.float32)
+    for index in np.flatnonzero(~np.isnan(points[:, 0, 0])):
+        boxes[index] = Face(points[index]).box
+        pose = head_pose(points[index])
+        poses[index] = pose.yaw, pose.pitch, pose.roll
+    return {"boxes": boxes, "pose": poses}
+
+
+def _detect(ctx: StageContext) -> Iterator[list[Face]]:
+    facts, span = ctx.facts("ingest_template"), ctx.span
+    warm_up = int(WARM_UP_S * template_fps(ctx))
     done = 0
-    for start, stop in shot_ranges(shots, total):
-        # A new tracker for each shot: none follows a face across a cut.
-        with FaceMesh(video=True) as mesh:
-            for faces in watch(mesh.detect, reader.frames(start, stop)):
-                yield faces
-                done += 1
-                ctx.progress(done, total)
+    with VideoReader(ctx.fetch("ingest_template", "video"), threads=ctx.threads) as reader:
+        for start, stop in shot_ranges(facts["shots"], int(facts["frames"])):
+            first, last = max(start, span.start), min(stop, span.stop)
+            if first >= last:
+                continue
+            early = max(start, first - warm_up)
+            # A new tracker for each shot: none follows a face across a cut.
+            with FaceMesh(video=True) as mesh:
+                faces = watch(mesh.detect, reader.frames(early, last))
+                for found in islice(faces, first - early, None):
+                    yield found
+                    done += 1
+                    ctx.progress(done, span.stop - span.start)
 
 
 def watch(detect: Callable[[Image], list[Face]], frames: Iterable[Image]) -> Iterator[list[Face]]:
@@ -134,7 +203,7 @@ def follow(
     """
     points = np.full((len(found), 478, 3), np.nan, np.float32)
     for start, stop in shot_ranges(shots, len(found)):
-        tracks = _link(found[start:stop])
+        tracks = [track for track in _link(found[start:stop]) if _height(track) >= MIN_FACE_PX]
         if not tracks:
             continue
         chosen = max(tracks, key=_area)
@@ -184,6 +253,10 @@ def _centre(face: Face) -> NDArray[np.float32]:
 
 def _area(track: _Track) -> float:
     return float(sum(np.prod(np.ptp(face.points[:, :2], axis=0)) for face in track.values()))
+
+
+def _height(track: _Track) -> float:
+    return float(np.median([face.box[3] - face.box[1] for face in track.values()]))
 
 
 def _distance(track: _Track, index: int, at: NDArray[np.float32]) -> float:

@@ -1,52 +1,68 @@
-"""``upscale_plate``: the template at delivery resolution, once for all recipients."""
+"""``upscale_plate``: the frames that a recipient can change, at delivery size, once for all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from include.media.decode import VideoReader
 from include.media.encode import LosslessYuvWriter
 from include.media.pixels import Yuv420, rgb_to_yuv420
+from include.stages.chunked import Part, merge
+from include.stages.clips import clip_name, clip_path
 from include.stages.context import Output, StageContext
+from include.stages.timeline import Gop, gops_in, spans_of, template_fps, template_size
 from include.stages.upscaling import upscaler_for
 from models.upscale.base import Upscaler
 
+spans = spans_of
 
-def run(ctx: StageContext, artifact: str) -> Output:
-    """Upscale every frame of the template.
 
-    Outputs: ``plate`` (lossless yuv420p at ``scale`` times the template's size).
-    Facts: width, height, scale, frames.
+def run_chunk(ctx: StageContext, artifact: str) -> Output:
+    """Upscale every frame of the changed GOPs; the others are ``encode_plate``'s.
+
+    Outputs: ``plate-NNNNN`` per changed GOP (lossless yuv420p at ``scale`` times the template's
+    size). Facts: width, height, scale, ``gops``.
     """
     material = ctx.owner(artifact).materials[artifact]
     upscaler = upscaler_for(material, ctx.threads)
     scale = int(material.params["scale"])
-    path = ctx.scratch / "plate.mkv"
+    width, height = template_size(ctx)
+    size = (width * scale, height * scale)
+    gops = gops_in(ctx)
+    files: dict[str, tuple[Path, str]] = {}
+    done, total = 0, sum(gop.frames for gop in gops)
+    for gop in gops:
+        path = clip_path(ctx, "plate", gop)
+        with LosslessYuvWriter(path, size, template_fps(ctx)) as writer:
+            for planes in plate_frames(ctx, gop, upscaler):
+                writer.write(planes)
+                done += 1
+                ctx.progress(done, total)
+        files[clip_name("plate", gop)] = (path, "video/x-matroska")
+    facts = {"width": size[0], "height": size[1], "scale": scale}
+    return Output(files, {**facts, "gops": [gop.index for gop in gops]})
+
+
+def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
+    """All chunks' clips."""
+    return merge(parts, ("gops",))
+
+
+def plate_frames(ctx: StageContext, gop: Gop, upscaler: Upscaler | None) -> Iterator[Yuv420]:
+    """The template's frames at delivery size, before any mark; each the caller's to change.
+
+    A frame that repeats the last one, as title cards do, costs a copy.
+    """
     with VideoReader(ctx.fetch("ingest_template", "video"), threads=ctx.threads) as reader:
-        facts = reader.facts
-        size = (facts.width * scale, facts.height * scale)
-        with LosslessYuvWriter(path, size, facts.fps) as writer:
-            if upscaler is None:
-                for index, planes in enumerate(reader.yuv_frames(), 1):
-                    writer.write(planes)
-                    ctx.progress(index, facts.frames)
-            else:
-                for index, planes in enumerate(_upscaled(reader, upscaler), 1):
-                    writer.write(planes)
-                    ctx.progress(index, facts.frames)
-    return Output(
-        {"plate": (path, "video/x-matroska")},
-        {"width": size[0], "height": size[1], "scale": scale, "frames": facts.frames},
-    )
-
-
-def _upscaled(reader: VideoReader, upscaler: Upscaler) -> Iterator[Yuv420]:
-    """The template's frames, upscaled; one that repeats the last (a held card) costs nothing."""
-    last, made = None, None
-    for frame in reader.frames():
-        if made is None or last is None or not np.array_equal(frame, last):
-            made = rgb_to_yuv420(upscaler.upscale(frame))
-        last = frame
-        yield made
+        if upscaler is None:
+            yield from reader.yuv_frames(gop.start, gop.stop)
+            return
+        last, made = None, None
+        for frame in reader.frames(gop.start, gop.stop):
+            if made is None or last is None or not np.array_equal(frame, last):
+                made = rgb_to_yuv420(upscaler.upscale(frame))
+            last = frame
+            yield made.copy()

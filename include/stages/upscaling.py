@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -21,7 +23,7 @@ def upscaler_for(material: KeyMaterial, threads: int) -> Upscaler | None:
     """The upscaler that an artifact's key names; None at scale 1.
 
     Args:
-        material: of ``upscale_plate``, ``upscale`` or ``compose``; names backend and scale.
+        material: of a stage that upscales; names backend and scale.
         threads: worker threads; never changes the pixels.
 
     Raises:
@@ -30,38 +32,57 @@ def upscaler_for(material: KeyMaterial, threads: int) -> Upscaler | None:
     scale = int(material.params["scale"])
     if scale == 1 or material.backend is None:
         return None
-    return _load(material.backend.name, scale, threads)
+    return _load(material.backend.name, scale, threads, threading.get_ident())
 
 
 @cache
-def _load(name: str, scale: int, threads: int) -> Upscaler:
+def _load(name: str, scale: int, threads: int, owner: int) -> Upscaler:
+    """One for each thread that asks: an upscaler is not to be shared."""
     try:
         return load_upscaler(name, scale, threads=threads, weights=weights_file(name))
     except ValueError as error:
         raise BadInput(f"upscaler {name}: {error}", code="upscaler.weights") from error
 
 
-def upscale_window(
-    upscaler: Upscaler | None, frame: Image, changed: Window
-) -> tuple[Image, Window]:
-    """Upscale what a change inside a window can reach, as if the whole frame had been upscaled.
+@dataclass(frozen=True)
+class Reach:
+    """Where a change shows after upscaling, and what has to be seen for that."""
 
-    The output window is the changed one dilated by the receptive field; the input window adds
-    another receptive field, so that no pixel of the output sees the crop's edge.
+    changed: Window
+    """What differs from the template."""
+    output: Window
+    """Dilated by the receptive field: every pixel that the change can reach."""
+    input: Window
+    """Dilated once more, so that no pixel of the output sees the crop's edge."""
+
+
+def reach_of(upscaler: Upscaler | None, changed: Window, size: tuple[int, int]) -> Reach:
+    """Windows, in template pixels, for upscaling a change as if the whole frame had been upscaled.
 
     Args:
-        frame: uint8 [h, w, 3] RGB, the whole frame at template size.
-        changed: where it differs from the template.
         upscaler: None leaves pixels as they are.
+        changed: what differs from the template.
+        size: (width, height) of the template.
+    """
+    if upscaler is None:
+        return Reach(changed, changed, changed)
+    output = changed.dilate(upscaler.receptive_field, size)
+    return Reach(changed, output, output.dilate(upscaler.receptive_field, size))
+
+
+def upscale_crop(upscaler: Upscaler | None, crop: Image, reach: Reach) -> Image:
+    """Upscale a change.
+
+    Args:
+        upscaler: None leaves pixels as they are.
+        crop: uint8 [h, w, 3] RGB, the pixels of ``reach.input``.
+        reach: where it lies.
 
     Returns:
-        The upscaled output window's pixels, and that window in template pixels.
+        The pixels of ``reach.output`` at the upscaler's scale.
     """
-    size = (frame.shape[1], frame.shape[0])
     if upscaler is None:
-        return frame[changed.slice()], changed
-    reach = changed.dilate(upscaler.receptive_field, size)
-    crop = reach.dilate(upscaler.receptive_field, size)
-    big = upscaler.upscale(np.ascontiguousarray(frame[crop.slice()]))
-    inner = Window(reach.x - crop.x, reach.y - crop.y, reach.w, reach.h)
-    return big[inner.scaled(upscaler.scale).slice()], reach
+        return crop
+    big = upscaler.upscale(crop)
+    inner = reach.output.relative_to(reach.input).scaled(upscaler.scale)
+    return np.ascontiguousarray(big[inner.slice()])

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from include.contracts.brief import VoiceSpec
 from include.errors import BadInput
-from include.stages.clips import template_fps
 from include.stages.context import StageContext
+from include.stages.timeline import template_fps
 from models.speech.synthesis import Phoneme
 
 

@@ -105,7 +105,7 @@ class ArtifactCache:
     def publish(
         self,
         material: KeyMaterial,
-        files: Mapping[str, tuple[Path, str]],
+        files: Mapping[str, tuple[Path, str] | BlobRef],
         facts: Mapping[str, Any],
         *,
         seconds: float = 0.0,
@@ -116,7 +116,8 @@ class ArtifactCache:
 
         Args:
             material: what the artifact was made from; its digest is the key.
-            files: output name -> (file, media type); the file's name is kept for fetching.
+            files: output name -> (file, media type), the file's name being kept for fetching; or
+                the reference of a blob that is stored already.
             facts: small results for later stages and reports, of plain JSON types.
             seconds: wall time that making it took.
             cpu_seconds: processor time that making it took.
@@ -136,7 +137,7 @@ class ArtifactCache:
             tenant=self.tenant,
             key=key,
             material=material,
-            outputs={name: self._upload(path, media) for name, (path, media) in files.items()},
+            outputs={name: self._stored(file) for name, file in files.items()},
             facts=json.loads(canonical_json(dict(facts))),  # as every reader will see them
             made_at=datetime.now(UTC),
             made_by=f"{socket.gethostname()}:{os.getpid()}",
@@ -205,6 +206,9 @@ class ArtifactCache:
         for blob in manifest.outputs.values() if manifest else ():
             if self._stored_digest(blob.sha256) not in (blob.sha256, None):
                 self.store.delete(self.blob_key(blob.sha256))
+
+    def _stored(self, file: tuple[Path, str] | BlobRef) -> BlobRef:
+        return file if isinstance(file, BlobRef) else self._upload(*file)
 
     def _stage_prefix(self, stage: str) -> str:
         if not _STAGE.fullmatch(stage) or stage.split("/")[0] in _RESERVED:

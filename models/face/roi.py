@@ -63,6 +63,17 @@ class Window:
         y1 = max(self.y + self.h, other.y + other.h)
         return Window(x0, y0, x1 - x0, y1 - y0)
 
+    def intersection(self, other: Window) -> Window | None:
+        """What both cover, or None."""
+        x0, y0 = max(self.x, other.x), max(self.y, other.y)
+        x1 = min(self.x + self.w, other.x + other.w)
+        y1 = min(self.y + self.h, other.y + other.h)
+        return Window(x0, y0, x1 - x0, y1 - y0) if x0 < x1 and y0 < y1 else None
+
+    def relative_to(self, other: Window) -> Window:
+        """The same window in the coordinates of another's top left corner."""
+        return Window(self.x - other.x, self.y - other.y, self.w, self.h)
+
     def contains(self, other: Window) -> bool:
         """Whether the other window lies wholly inside."""
         a, b = self.box, other.box

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from models.face import geometry, topology
+from models.face.roi import ring_points
 from models.face_swap import warp
 
 Image = NDArray[np.uint8]
@@ -57,19 +59,35 @@ class ColourReference:
         """Texture pixels per frame pixel."""
         return _eye(self.points) / self.eye_px
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What `from_arrays` needs, for storing."""
+        return {
+            "points": self.points,
+            "appearance": self.appearance,
+            "scalars": np.array([self.detail, self.eye_px, *self.eyes_open], np.float64),
+        }
+
+    @classmethod
+    def from_arrays(cls, stored: Mapping[str, NDArray[Any]]) -> ColourReference:
+        """The reference whose `arrays` these are."""
+        detail, eye_px, left, right = (float(value) for value in stored["scalars"])
+        return cls(stored["points"], stored["appearance"], detail, eye_px, (left, right))
+
     @classmethod
     def measure(cls, samples: Sequence[tuple[Image, Points]]) -> ColourReference:
         """Measure a shot on some of its frames.
 
         Args:
-            samples: (uint8 [h, w, 3], float32 [478, 2 or 3] pixels of that picture), in the same
-                crop and size as the frames that will be swapped; see `sample_frames`.
+            samples: (uint8 [h, w, 3], float32 [478, 2 or 3] pixels of that picture), in the size
+                of the frames that will be swapped; see `sample_frames`. Whole frames and windows
+                of them that hold the face's ring give the same reference, bit for bit.
 
         Raises:
             ValueError: there are no samples.
         """
         if not samples:
             raise ValueError("no sample frames to measure the shot on")
+        samples = [_anchored(frame, points) for frame, points in samples]
         base = min(range(len(samples)), key=lambda i: _turn(samples[i][1]))
         points, width, height = _layout(samples[base][1])
         total = np.zeros((height, width, 3), np.float32)
@@ -114,6 +132,24 @@ def face_detail(rgb: Image, points: Points) -> float:
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     detail = np.abs(cv2.Laplacian(grey, cv2.CV_32F))
     return float(detail[mask > 0].mean()) if mask.any() else 0.0
+
+
+def _anchored(frame: Image, points: Points) -> tuple[Image, Points]:
+    """Cut a picture to the face's ring, so that it does not matter what crop it came in.
+
+    The corner is found by whole numbers that move with the crop: the last bits of everything
+    computed from the landmarks depend on where they are counted from.
+    """
+    corner = np.floor(points[:, :2].min(0))
+    local = points.astype(np.float32)
+    local[:, :2] -= corner
+    ring = ring_points(local)
+    low = np.maximum(corner + np.floor(ring.min(0)), 0).astype(int)
+    high = np.minimum(corner + np.ceil(ring.max(0)) + 1, frame.shape[1::-1]).astype(int)
+    if (high - low < 2).any():
+        return frame, points
+    local[:, :2] += corner - low
+    return np.ascontiguousarray(frame[low[1] : high[1], low[0] : high[0]]), local
 
 
 def _layout(points: Points) -> tuple[Points, int, int]:

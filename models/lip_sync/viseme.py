@@ -272,10 +272,12 @@ class VisemeRenderer:
         map_x, map_y, covered = warp.backward_map(
             move.source, move.target, move.depth, triangles, shape
         )
+        # cv2.remap reads at 32nds of a pixel. Rounded here, the corner adds nothing to that, and
+        # the pixels do not depend on where the window lies in the frame.
         warped = cv2.remap(
             frame,
-            map_x + np.float32(corner[0]),
-            map_y + np.float32(corner[1]),
+            np.round(map_x * 32) / np.float32(32) + np.float32(corner[0]),
+            np.round(map_y * 32) / np.float32(32) + np.float32(corner[1]),
             cv2.INTER_CUBIC,
             borderMode=cv2.BORDER_REPLICATE,
         ).astype(np.float32)

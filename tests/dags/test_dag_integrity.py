@@ -93,6 +93,7 @@ class TestEveryDag:
 
         for task in dags[dag_id].tasks:
             if task.task_type == "StageOperator":
-                spec = STAGES[task.stage]
+                mapped = getattr(task, "partial_kwargs", {})
+                spec = STAGES[mapped.get("stage") or task.stage]
                 assert task.execution_timeout == spec.timeout
                 assert task.pool == spec.pool

@@ -10,28 +10,49 @@ EDGES = {
     "read_brief": {"validate_rows"},
     "validate_rows": {"plan"},
     "compile_template.ingest_template": {
-        "compile_template.track_face",
-        "compile_template.upscale_plate",
         "compile_template.classify_template",
+        "compile_template.track_face",
     },
-    "compile_template.track_face": {"render_shard.face_swap"},
-    "compile_template.upscale_plate": {"render_shard.compose"},
+    "compile_template.track_face": {
+        "compile_template.analyse_face",
+        "compile_template.encode_plate",
+        "compile_template.template_chunks",
+        "compile_template.upscale_plate",
+        "row_chunks",
+    },
+    "compile_template.upscale_plate": {"compose_chunk", "render_shard.compose"},
+    "compile_template.encode_plate": {"render_shard.compose"},
+    "compile_template.analyse_face": {"render_shard.face_swap", "row_chunk.face_swap"},
     "compile_template.classify_template": {"render_shard.classify"},
+    "compile_template.template_chunk.upscale_plate": {"compile_template.template_chunks_done"},
+    "compile_template.template_chunk.encode_plate": {"compile_template.template_chunks_done"},
+    "compile_template.template_chunks_done": {
+        "compile_template.encode_plate",
+        "compile_template.upscale_plate",
+    },
     "render_shard.ingest_recipients": {"render_shard.face_swap"},
     "render_shard.face_swap": {"render_shard.lip_sync", "render_shard.upscale"},
     "render_shard.lip_sync": {"render_shard.compose"},
     "render_shard.upscale": {"render_shard.compose"},
     "render_shard.compose": {"render_shard.classify"},
-    "render_shard.classify": {"render_shard.sign", "collect_reviews"},
+    "render_shard.classify": {"collect_reviews", "render_shard.sign"},
     "render_shard.sign": {"render_shard.publish"},
     "render_shard.publish": {"report"},
+    "ingest_for_chunks": {"row_chunk.face_swap"},
+    "row_chunk.face_swap": {"row_chunk.lip_sync", "row_chunk.upscale"},
+    "row_chunk.lip_sync": {"compose_chunk", "row_chunks_done"},
+    "row_chunk.upscale": {"compose_chunk", "row_chunks_done"},
+    "row_chunks_done": {"render_shard.face_swap"},
+    "compose_chunk": {"compose_chunks_done"},
+    "compose_chunks_done": {"render_shard.compose"},
     "reviewed.review": {"reviewed.record_decision"},
     "reviewed.record_decision": {"reviewed.sign_reviewed"},
     "reviewed.sign_reviewed": {"reviewed.publish_reviewed"},
     "reviewed.publish_reviewed": {"report"},
     "report": set(),
 }
-"""Without ``plan`` and ``collect_reviews``, whose lists every task of a mapped group reads."""
+LISTS = ("plan", "collect_reviews", "row_chunks", "compile_template.template_chunks")
+"""Tasks whose lists every task of a mapped group reads."""
 
 
 @pytest.mark.parametrize("dag_id", ["campaign_render", "render_ad"])
@@ -39,7 +60,7 @@ def test_edges(dags, dag_id):
     found = {
         task.task_id: set(task.downstream_task_ids)
         for task in dags[dag_id].tasks
-        if task.task_id not in ("plan", "collect_reviews")
+        if task.task_id not in LISTS
     }
     assert found == EDGES
 
@@ -62,6 +83,20 @@ def test_shards_and_reviews_are_mapped_groups_at_the_top_level(dags):
     groups = dags["campaign_render"].task_group.children
     assert type(groups["render_shard"]).__name__ == "MappedTaskGroup"
     assert type(groups["reviewed"]).__name__ == "MappedTaskGroup"
+
+
+def test_shards_do_not_wait_for_the_plate_before_compose(dags):
+    dag = dags["campaign_render"]
+    before = dag.get_task("render_shard.upscale").get_flat_relative_ids(upstream=True)
+    assert "compile_template.upscale_plate" not in before
+    assert not any(name.startswith("compile_template.template_chunk.upscale") for name in before)
+
+
+def test_a_chunk_that_fails_does_not_stop_the_stage_that_can_make_it(dags):
+    dag = dags["campaign_render"]
+    for name in ("template_chunks_done", "row_chunks_done", "compose_chunks_done"):
+        task = next(task for task in dag.tasks if task.task_id.endswith(name))
+        assert task.trigger_rule == "all_done"
 
 
 def test_an_unanswered_question_means_no(dags):

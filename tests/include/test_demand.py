@@ -48,6 +48,7 @@ class Campaign:
             brief_sha256="0" * 64,
             label="",
             template=self.template,
+            chunk_s=10.0,
             rows=tuple(rows),
         )
 

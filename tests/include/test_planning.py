@@ -150,7 +150,7 @@ def test_another_upscaler_leaves_the_swap_and_the_mouth_alone(campaign: Campaign
     before = keys(campaign)
     campaign.brief.write_text(BRIEF + "tier: preview\n")
     assert changed(before, keys(campaign)) == {
-        "upscale_plate", "upscale", "compose", "classify", "sign", "publish",
+        "upscale_plate", "encode_plate", "upscale", "compose", "classify", "sign", "publish",
     }  # fmt: skip
 
 

@@ -67,6 +67,7 @@ def shard(store):
         brief_sha256="0" * 64,
         label="anna … tom (2)",
         template=unit("template", "template"),
+        chunk_s=10.0,
         rows=(unit("anna", "row"), unit("tom", "row")),
     )
     key = "acme/plan/x/shard-0000.json"

@@ -12,10 +12,10 @@ from include.contracts.stage import StageRequest, StageResult
 pytestmark = pytest.mark.airflow
 
 
-def operator(stage, shard):
+def operator(stage, shard, **more):
     from operators.stage import StageOperator
 
-    return StageOperator(task_id=stage, stage=stage, shard=shard)
+    return StageOperator(task_id=stage, stage=stage, shard=shard, **more)
 
 
 def request_of(store, ref):
@@ -27,8 +27,8 @@ def ready_to_compose(publish, shard, *units):
     for unit in units:
         for artifact in ("face_swap", "upscale", "lip_sync", "ingest_recipients/voice"):
             publish(shard, unit, artifact)
-    publish(shard, "template", "ingest_template")
-    publish(shard, "template", "upscale_plate")
+    for artifact in ("ingest_template", "track_face", "upscale_plate", "encode_plate"):
+        publish(shard, "template", artifact)
 
 
 def test_a_stage_gets_its_units_and_hands_on_a_reference(store, shard, worker, context):
@@ -68,6 +68,28 @@ def test_a_row_without_its_inputs_is_left_out_and_counted(store, shard, worker, 
     ref = operator("compose", shard).execute(context)
     assert request_of(store, ref).units == ("tom",)
     assert (ref["made"], ref["failed"]) == (1, 1)
+
+
+def test_a_chunk_task_asks_for_its_chunk_only(store, shard, worker, context, publish):
+    worker.writes_result()
+    ready_to_compose(publish, shard, "anna", "tom")
+    publish(shard, "anna", "compose")
+    task = operator("compose", {**shard, "chunk": 3}, by_chunk=True)
+    request = request_of(store, task.execute(context))
+    assert (request.units, request.chunk) == (("tom",), 3)
+
+
+def test_short_templates_and_finished_ones_have_no_chunk_tasks(store, shard, publish):
+    from include.chunks import chunk_refs, chunks_of, unfinished
+
+    assert chunks_of(shard) == 1
+    assert chunk_refs([shard], 1) == []
+    assert [ref["chunk"] for ref in chunk_refs([shard, shard], 3)] == [0, 1, 2, 0, 1, 2]
+    assert chunk_refs([shard] * 600, 2) == [], "more than Airflow maps"
+    assert unfinished(shard, ("compose",))
+    for unit in ("anna", "tom"):
+        publish(shard, unit, "publish")
+    assert not unfinished(shard, ("compose",))
 
 
 def test_units_limit_the_work_to_one_row(store, shard, worker, context):

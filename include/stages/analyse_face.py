@@ -1,0 +1,113 @@
+"""``analyse_face``: what every recipient's face needs to know of the presenter's, learned once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from include.media.decode import VideoReader
+from include.media.encode import LosslessRgbWriter
+from include.stages.chunked import Part, merge
+from include.stages.clips import Image, template_frames
+from include.stages.context import Output, StageContext
+from include.stages.segments import Points, Segment, load_points, read_segments
+from include.stages.timeline import spans_of, template_fps
+from models.face.occlusion import CONTEXT, FaceStatistics, occlusion_masks, sample_numbers
+from models.face_swap.reference import ColourReference, sample_frames
+from models.lip_sync.viseme import analyse_mouth
+
+spans = spans_of
+
+Sample = tuple[Image, NDArray[np.float32]]
+
+
+def run_chunk(ctx: StageContext, artifact: str) -> Output:
+    """Find what is in front of the face.
+
+    Outputs: ``occlusion-SSS-NNNNNN`` (lossless, grey as RGB, of the segment's window, 255 where
+    something covers the face), only for parts of a segment in which something does.
+    Facts: ``occluded``: where these parts are.
+    """
+    points = load_points(ctx.fetch("track_face", "track"))
+    files: dict[str, tuple[Path, str]] = {}
+    facts: list[dict[str, Any]] = []
+    for segment in read_segments(ctx.facts("track_face")):
+        start, stop = max(segment.start, ctx.span.start), min(segment.stop, ctx.span.stop)
+        if start >= stop:
+            continue
+        name = f"occlusion-{segment.index:03}-{start:06}"
+        path = ctx.scratch / f"{name}.mkv"
+        if _write_masks(ctx, segment, start, stop, points, path):
+            files[name] = (path, "video/x-matroska")
+            facts.append({"segment": segment.index, "start": start, "stop": stop, "output": name})
+    return Output(files, {"occluded": facts})
+
+
+def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
+    """Add what looks at whole segments: colours and the mouth to borrow from.
+
+    Outputs: the chunks', and ``colour-SSS`` per segment (npz, see ``ColourReference``).
+    Facts: ``occluded``; ``mouth_frames``: the template's frame with a typical open mouth, by
+    segment.
+    """
+    points = load_points(ctx.fetch("track_face", "track"))
+    made = merge(parts, ("occluded",))
+    files = dict(made.files)
+    mouths: dict[str, int] = {}
+    for segment in read_segments(ctx.facts("track_face")):
+        span = points[segment.start : segment.stop]
+        reference = ColourReference.measure(
+            _samples(ctx, segment, points, sample_frames(list(span)))
+        )
+        path = ctx.scratch / f"colour-{segment.index:03}.npz"
+        np.savez_compressed(path, **reference.arrays())
+        files[path.stem] = (path, "application/x-npz")
+        mouths[str(segment.index)] = segment.start + analyse_mouth(span).reference_index
+    return Output(files, {**made.facts, "mouth_frames": mouths})
+
+
+def _samples(
+    ctx: StageContext, segment: Segment, points: Points, numbers: list[int]
+) -> list[Sample]:
+    """Some frames of a segment: pixels of its window and the landmarks in it."""
+    window = segment.window
+    samples: list[Sample] = []
+    with VideoReader(ctx.fetch("ingest_template", "video"), threads=ctx.threads) as reader:
+        for index in (segment.start + number for number in numbers):
+            frame = next(reader.frames(index, index + 1))
+            part = np.ascontiguousarray(frame[window.slice()])
+            samples.append((part, window.to_local(points[index])))
+    return samples
+
+
+def _write_masks(
+    ctx: StageContext, segment: Segment, start: int, stop: int, points: Points, path: Path
+) -> bool:
+    """Write the masks of frames ``start`` to ``stop``; False, and no file, when all are empty."""
+    numbers = sample_numbers(list(points[segment.start : segment.stop]))
+    statistics = FaceStatistics.learn(_samples(ctx, segment, points, numbers))
+    first, last = max(segment.start, start - CONTEXT), min(segment.stop, stop + CONTEXT)
+    masks = occlusion_masks(_crops(ctx, segment, points, first, last), statistics)
+    covered = False
+    size = (segment.window.w, segment.window.h)
+    with LosslessRgbWriter(path, size, template_fps(ctx)) as writer:
+        for index, mask in enumerate(islice(masks, start - first, stop - first)):
+            covered |= bool(mask.any())
+            writer.write(np.repeat(mask[..., None], 3, axis=2))
+            ctx.progress(start + index + 1 - ctx.span.start, ctx.span.stop - ctx.span.start)
+    if not covered:
+        path.unlink()
+    return covered
+
+
+def _crops(
+    ctx: StageContext, segment: Segment, points: Points, first: int, last: int
+) -> Iterator[Sample]:
+    window = segment.window
+    for index, frame in enumerate(template_frames(ctx, first, last), first):
+        yield np.ascontiguousarray(frame[window.slice()]), window.to_local(points[index])
