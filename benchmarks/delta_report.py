@@ -1,0 +1,114 @@
+"""What ``bench delta`` found, as tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks import plot
+from benchmarks.measure import Spread, print_table
+
+
+def marginal(sample: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What one more recipient costs: from the fewest to the most recipients that were rendered.
+
+    Pairs of the two runs with the same number are compared, and set against the floor.
+    """
+    out = []
+    keys = dict.fromkeys(_arms(point) for point in sample)
+    for upscaler, threads in keys:
+        runs = [point for point in sample if _arms(point) == (upscaler, threads)]
+        few, many = min(runs, key=_count), max(runs, key=_count)
+        n, m = _count(few), _count(many)
+        if n == m:
+            continue
+        row: dict[str, Any] = {"upscaler": upscaler, "threads": threads, "from": n, "to": m}
+        for kind in ("cpu", "wall"):
+            more = {
+                arm: [
+                    (b * m - a * n) / (m - n)
+                    for a, b in zip(few[kind][arm], many[kind][arm], strict=True)
+                ]
+                for arm in ("linear", "delta_warm")
+            }
+            over = zip(more["delta_warm"], few[kind]["floor"], strict=True)
+            row |= {f"{kind}_{arm}": asdict(Spread.of(values)) for arm, values in more.items()}
+            row[f"{kind}_over_floor"] = asdict(Spread.of(a / b for a, b in over))
+        out.append(row)
+    return out
+
+
+def _arms(point: Mapping[str, Any]) -> tuple[str, int]:
+    return point["point"]["upscaler"], point["point"]["threads"]
+
+
+def _count(point: Mapping[str, Any]) -> int:
+    return int(point["point"]["recipients"])
+
+
+def report(body: Mapping[str, Any]) -> None:
+    """Print the tables."""
+    print("Seconds a recipient, median (lowest to highest), sample template\n")
+    head = ("recipients, upscaler, threads", "", "linear", "delta, cold", "delta, warm",
+            "times fewer, cold", "times fewer, warm")  # fmt: skip
+    names = ("linear", "delta_cold", "delta_warm", "times_fewer_cold", "times_fewer_warm")
+    print_table(head, _rows(body["sample"], names))
+    print("\nThe physical floor of one recipient, seconds\n")
+    parts = ("decode", "warp", "upscale", "encode")
+    rows = [
+        (point["point"]["label"], kind, *(_spread(point[kind]["floor_parts"][n]) for n in parts),
+         _spread(point[f"{kind}_summary"]["floor"]))
+        for point in body["sample"] for kind in ("cpu", "wall")
+    ]  # fmt: skip
+    print_table(("recipients, upscaler, threads", "", *parts, "all"), rows)
+    if body["marginal"]:
+        print("\nOne more recipient, seconds\n")
+        rows = [
+            (f"{row['upscaler']}, {row['threads']} threads, {row['from']} to {row['to']}", kind,
+             *(_spread(row[f"{kind}_{n}"]) for n in ("linear", "delta_warm", "over_floor")))
+            for row in body["marginal"] for kind in ("cpu", "wall")
+        ]  # fmt: skip
+        print_table(("", "", "linear", "delta", "delta over floor"), rows)
+    if body["surface"]:
+        print("\nSeconds for a further recipient over the shape of the template, models loaded\n")
+        further = ("linear_further", "delta_further", "times_fewer_further")
+        columns = ("template", "", "linear", "delta", "times fewer")
+        print_table(columns, _rows(body["surface"], further))
+
+
+def _rows(points: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for point in points:
+        for kind in ("cpu", "wall"):
+            found = point[f"{kind}_summary"]
+            yield point["point"]["label"], kind, *(_spread(found[name]) for name in names)
+
+
+def _spread(found: Mapping[str, Any]) -> str:
+    return str(Spread(**found))
+
+
+def draw(body: Mapping[str, Any], stem: Path) -> None:
+    """Write the figures beside the JSON: ``delta-sample.svg``, ``delta-surface-NAME.svg``."""
+    groups = {
+        point["point"]["label"]: {
+            name.replace("_", ", "): Spread(**point["cpu_summary"][name])
+            for name in ("linear", "delta_cold", "delta_warm")
+        }
+        for point in body["sample"]
+    }
+    title = "Processor seconds a recipient, sample template"
+    plot.save(stem.with_name(f"{stem.name}-sample.svg"), plot.bars(title, "CPU seconds", groups))
+    for name in dict.fromkeys(point["point"]["upscaler"] for point in body["surface"]):
+        cells = {
+            (f"face {shape['face_share']:.0%}", f"{shape['on_screen']:.0%}"): Spread(
+                **point["cpu_summary"]["times_fewer_further"]
+            )
+            for point in body["surface"]
+            if point["point"]["upscaler"] == name
+            for shape in [point["point"]["shape"]]
+        }
+        title = f"Times fewer CPU seconds than linear for a further recipient, {name}"
+        figure = plot.grid(title, "share of the frame", "presenter on screen", cells)
+        plot.save(stem.with_name(f"{stem.name}-surface-{name}.svg"), figure)

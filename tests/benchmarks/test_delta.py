@@ -1,0 +1,41 @@
+"""``bench delta`` measures real runs of both arms."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks.campaigns import Shape
+from benchmarks.delta import Point, main, measure
+from benchmarks.measure import THREAD_VARIABLES
+
+
+@pytest.mark.slow
+def test_a_point_is_rendered_by_both_arms_and_measured_part_by_part(tmp_path: Path) -> None:
+    shape = Shape(0.2, 0.6, (240, 180), 0.4)
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    found = measure(Point(2, 1, "lanczos", shape), 1, tmp_path, floor=True)
+    assert found["template"]["frames"] == 10
+    assert found["template"]["frames_with_face"] == 6
+    assert found["template"]["face_share"] == pytest.approx(shape.face_share, rel=0.2)
+    for kind in ("cpu", "wall"):
+        summary = found[f"{kind}_summary"]
+        assert summary["linear"]["median"] > 0
+        assert summary["delta_cold"]["median"] == pytest.approx(
+            summary["delta_warm"]["median"] + summary["template"]["median"] / 2, abs=1e-3
+        )
+        assert 0 < summary["delta_further"]["median"] < summary["delta_warm"]["median"]
+        assert 0 < summary["linear_further"]["median"] < 2 * summary["linear"]["median"]
+        assert 0 < summary["floor"]["median"] < summary["delta_warm"]["median"]
+        assert set(found[kind]["floor_parts"]) == {"decode", "warp", "upscale", "encode"}
+    assert {"upscale", "swap", "encode"} <= set(found["linear_cpu_by_step"])
+    assert {"compose", "face_swap"} <= set(found["template"]["cpu_by_stage"])
+    assert before == {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    assert not list(tmp_path.iterdir()), "campaigns and stores are removed"
+
+
+def test_no_pairs_are_refused() -> None:
+    with pytest.raises(SystemExit):
+        main(["--pairs", "0"])
