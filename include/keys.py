@@ -122,7 +122,9 @@ def row_materials(brief: Brief, template: UnitPlan, row: UnitPlan) -> Materials:
         params={"voice": voice, "lip_sync": row.lip_sync},
         backend=_backend("lip_sync", "viseme"),
     )
-    _add(made, "upscale", params={"scale": brief.output.scale}, backend=upscaler)
+    # A row that speaks leaves the mouth to compose.
+    scale = {"scale": brief.output.scale, "lip_sync": row.lip_sync}
+    _add(made, "upscale", params=scale, backend=upscaler)
     bed = template.sources.get("bed")
     _add(
         made,

@@ -98,6 +98,12 @@ def main(argv: list[str]) -> int:
         return 130
 
 
+def _benchmarks() -> list[str]:
+    """Benchmarks that can be run: the modules with a command line of their own."""
+    modules = sorted((ROOT / "benchmarks").glob("[a-z]*.py"))
+    return [p.stem for p in modules if "def main(" in p.read_text(encoding="utf-8")]
+
+
 def _run(name: str, rest: list[str]) -> int:
     command = COMMANDS[name]
     if name == "test":
@@ -110,8 +116,8 @@ def _run(name: str, rest: list[str]) -> int:
         return lock(rest)
     ensure(command.environments)
     if name == "bench":
-        if not rest or not (ROOT / "benchmarks" / (rest[0] + ".py")).is_file():
-            found = sorted(p.stem for p in (ROOT / "benchmarks").glob("[a-z]*.py"))
+        found = _benchmarks()
+        if not rest or rest[0] not in found:
             sys.stderr.write("understudy: bench NAME, one of: {}\n".format(", ".join(found)))
             return 2
         hand_over(command.runs_in, "benchmarks." + rest[0], rest[1:])

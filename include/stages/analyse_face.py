@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from include.media.decode import VideoReader
 from include.media.encode import LosslessRgbWriter
 from include.stages.chunked import Part, merge
-from include.stages.clips import Image, template_frames
+from include.stages.clips import Image, as_list, template_frames
 from include.stages.context import Output, StageContext
 from include.stages.segments import Points, Segment, load_points, read_segments
-from include.stages.timeline import spans_of, template_fps
+from include.stages.timeline import gops_of, spans_of, template_fps, template_size
 from models.face.occlusion import CONTEXT, FaceStatistics, occlusion_masks, sample_numbers
 from models.face_swap.reference import ColourReference, sample_frames
-from models.lip_sync.viseme import analyse_mouth
+from models.lip_sync.curves import MouthCurves
+from models.lip_sync.viseme import analyse_mouth, mouth_window
 
 spans = spans_of
 
@@ -53,7 +54,7 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
 
     Outputs: the chunks', and ``colour-SSS`` per segment (npz, see ``ColourReference``).
     Facts: ``occluded``; ``mouth_frames``: the template's frame with a typical open mouth, by
-    segment.
+    segment; ``mouth_zones``: where a mouth moves, by GOP.
     """
     points = load_points(ctx.fetch("track_face", "track"))
     made = merge(parts, ("occluded",))
@@ -68,7 +69,30 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
         np.savez_compressed(path, **reference.arrays())
         files[path.stem] = (path, "application/x-npz")
         mouths[str(segment.index)] = segment.start + analyse_mouth(span).reference_index
-    return Output(files, {**made.facts, "mouth_frames": mouths})
+    zones = mouth_zones(ctx, points)
+    return Output(files, {**made.facts, "mouth_frames": mouths, "mouth_zones": zones})
+
+
+def mouth_zones(ctx: StageContext, points: Points) -> dict[str, list[int]]:
+    """Where a mouth moves, whatever is said: x, y, width, height by GOP.
+
+    ``upscale`` leaves it to ``compose``, which has to upscale the mouth when it is there.
+    """
+    zones: dict[str, list[int]] = {}
+    size, fps = template_size(ctx), template_fps(ctx)
+    for gop in gops_of(ctx):
+        if gop.segment is None:
+            continue
+        model = analyse_mouth(points[gop.start : gop.stop])
+        found = None
+        for opening, width in ((0.0, 0.0), (1.0, 1.0), (1.0, -1.0)):
+            full = np.full(gop.frames, opening, np.float32), np.full(gop.frames, width, np.float32)
+            window = mouth_window(model, MouthCurves(*full, fps), size)
+            found = window if found is None or window is None else found.union(window)
+        zone = found.intersection(gop.window) if found else None
+        if zone is not None:
+            zones[str(gop.index)] = as_list(zone)
+    return zones
 
 
 def _samples(

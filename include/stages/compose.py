@@ -161,9 +161,19 @@ def _face_patches(ctx: StageContext, gop: Gop) -> Iterator[Patch]:
             yield at.x, at.y, planes
 
 
+def mouth_region(ctx: StageContext, gop: Gop) -> Window | None:
+    """What the mouth changed, and what ``upscale`` left for it; None when nobody speaks."""
+    region = changed_window(ctx, "lip_sync", gop)
+    for left in ctx.facts("upscale")["left"]:
+        if left["gop"] == gop.index:
+            zone = Window(*left["window"])
+            region = zone if region is None else zone.union(region)
+    return region
+
+
 def _mouth_patches(ctx: StageContext, gop: Gop) -> Iterator[Patch]:
-    """What the mouth changed, upscaled here; nothing when nobody speaks."""
-    changed = changed_window(ctx, "lip_sync", gop)
+    """The mouth's region, upscaled here."""
+    changed = mouth_region(ctx, gop)
     if changed is None:
         return
     material = ctx.unit.materials["compose"]

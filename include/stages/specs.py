@@ -117,7 +117,7 @@ _ALL = (
         version=2,
         scope="row",
         artifacts=("upscale",),
-        upstream=("ingest_template", "track_face", "face_swap"),
+        upstream=("ingest_template", "track_face", "analyse_face", "face_swap"),
         timeout=timedelta(hours=1),
         chunked=True,
     ),

@@ -18,6 +18,7 @@ from include.stages.clips import (
 from include.stages.context import Output, StageContext
 from include.stages.timeline import Gop, gops_in, spans_of, template_fps, template_size
 from include.stages.upscaling import reach_of, upscale_crop, upscaler_for
+from models.face.roi import Window
 from models.upscale.base import Upscaler
 
 spans = spans_of
@@ -26,34 +27,56 @@ spans = spans_of
 def run_chunk(ctx: StageContext, artifact: str) -> Output:
     """Upscale what the swap changed, with the margin that makes it exact.
 
+    For a row that speaks, the part below the mouth zone's upper edge is left to ``compose``: it
+    has to upscale that again anyway when the mouth is there.
+
     Outputs: ``big-NNNNN`` per changed GOP (lossless yuv420p at ``scale`` times the size of its
-    window), none where the swap changed nothing. Facts: ``clips`` with their windows in template
-    pixels (what changed, dilated by the receptive field), ``scale``.
+    window), none where nothing is to be upscaled. Facts: ``clips`` with their windows in template
+    pixels (what changed, dilated by the receptive field), ``left`` (by GOP, what is left to
+    ``compose``), ``scale``.
     """
     material = ctx.owner(artifact).materials[artifact]
     upscaler = upscaler_for(material, ctx.threads)
     scale = int(material.params["scale"])
-    gops = [gop for gop in gops_in(ctx) if changed_window(ctx, "face_swap", gop)]
     clips: list[dict[str, Any]] = []
-    done, total = 0, sum(gop.frames for gop in gops)
-    for gop in gops:
-        clips.append(_upscale_gop(ctx, gop, upscaler, scale))
+    left: list[dict[str, Any]] = []
+    made: list[Gop] = []
+    parts = [(gop, *share(ctx, gop)) for gop in gops_in(ctx)]
+    done, total = 0, sum(gop.frames for gop, own, _ in parts if own)
+    for gop, own, rest in parts:
+        if rest is not None:
+            left.append({"gop": gop.index, "window": as_list(rest)})
+        if own is None:
+            continue
+        clips.append(_upscale_gop(ctx, gop, own, upscaler, scale))
+        made.append(gop)
         done += gop.frames
         ctx.progress(done, total)
-    return Output(clip_files(ctx, "big", gops), {"clips": clips, "scale": scale})
+    return Output(clip_files(ctx, "big", made), {"clips": clips, "left": left, "scale": scale})
+
+
+def share(ctx: StageContext, gop: Gop) -> tuple[Window | None, Window | None]:
+    """What of a GOP's change is upscaled here, and what is left to ``compose``."""
+    changed = changed_window(ctx, "face_swap", gop)
+    zone = ctx.facts("analyse_face")["mouth_zones"].get(str(gop.index))
+    if changed is None or zone is None or not ctx.unit.lip_sync:
+        return changed, None
+    x, y, w, h = zone
+    left, top, right, bottom = changed.box
+    if x > left or x + w < right or y + h < bottom or y >= bottom:
+        return changed, None  # the zone does not reach from side to side and down to the chin
+    above = Window(left, top, right - left, y - top) if y > top else None
+    return above, Window(*zone)
 
 
 def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
     """All chunks' clips."""
-    return merge(parts, ("clips",))
+    return merge(parts, ("clips", "left"))
 
 
 def _upscale_gop(
-    ctx: StageContext, gop: Gop, upscaler: Upscaler | None, scale: int
+    ctx: StageContext, gop: Gop, changed: Window, upscaler: Upscaler | None, scale: int
 ) -> dict[str, Any]:
-    changed = changed_window(ctx, "face_swap", gop)
-    if changed is None:
-        raise ValueError(f"GOP {gop.index}: nothing was changed")
     reach = reach_of(upscaler, changed, template_size(ctx))
     size = (reach.output.w * scale, reach.output.h * scale)
     with LosslessYuvWriter(clip_path(ctx, "big", gop), size, template_fps(ctx)) as writer:

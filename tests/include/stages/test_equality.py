@@ -27,8 +27,8 @@ from include.media.pixels import Yuv420, paste_yuv, rgb_to_yuv420
 from include.media.preview import PreviewMark
 from include.planning import plan_campaign
 from include.settings import Settings
-from include.stages.clips import changed_window, clip_facts, clip_name
-from include.stages.compose import delivered_frames
+from include.stages.clips import clip_facts, clip_name
+from include.stages.compose import delivered_frames, mouth_region
 from include.stages.context import Events, StageContext
 from include.stages.runner import run_stage
 from include.stages.specs import STAGES
@@ -326,7 +326,7 @@ def output_windows(ctx: StageContext, gop: Gop) -> list[Window]:
     face = clip_facts(ctx, "upscale", gop)
     if face is not None:
         windows.append(Window(*face["clip"]))
-    mouth = changed_window(ctx, "lip_sync", gop)
+    mouth = mouth_region(ctx, gop)
     if mouth is not None:
         reach = reach_of(upscaler_for(material, 1), mouth, template_size(ctx))
         windows.append(reach.output)
