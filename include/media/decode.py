@@ -6,7 +6,7 @@ file goes through ``probe`` and ``normalise`` first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -127,6 +127,25 @@ class VideoReader:
             CorruptArtifact: a frame cannot be decoded, or the clip ends before ``stop``.
         """
         return self._read(start, stop, _as_yuv)
+
+    def pick(self, indices: Iterable[int]) -> Iterator[tuple[int, U8]]:
+        """Yield some frames, in order, as (index, RGB uint8 [h, w, 3]).
+
+        Frames between them are decoded, because others refer to them, but not converted.
+
+        Raises:
+            CorruptArtifact: a frame cannot be decoded, or the clip ends before the last of them.
+        """
+        wanted = sorted(set(indices))
+        if not wanted:
+            return
+        if wanted[-1] >= self.facts.frames:
+            raise CorruptArtifact(f"{self.path} has no frame {wanted[-1]}: make it again")
+        chosen, first = set(wanted), wanted[0]
+        frames = self._read(first, wanted[-1] + 1, lambda frame: frame)
+        for index, frame in enumerate(frames, first):
+            if index in chosen:
+                yield index, _as_rgb(frame)
 
     def _read(
         self, start: int, stop: int | None, convert: Callable[[Any], Frame]

@@ -63,13 +63,9 @@ def sample_indices(
 
 def read_frames(path: Path, indices: list[int], threads: int) -> Iterator[tuple[int, Image]]:
     """Decode chosen frames, in order, shrunk to LONG_SIDE."""
-    wanted = set(indices)
-    if not wanted:
-        return
     with VideoReader(path, threads=threads) as reader:
-        for index, frame in enumerate(reader.frames(0, max(wanted) + 1)):
-            if index in wanted:
-                yield index, _shrink(frame)
+        for index, frame in reader.pick(indices):
+            yield index, _shrink(frame)
 
 
 def _shrink(frame: Image) -> Image:

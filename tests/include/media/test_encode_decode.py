@@ -225,3 +225,18 @@ def test_a_frame_of_another_size_is_refused(tmp_path: Path) -> None:
     wrong = Yuv420(*(np.zeros(s, np.uint8) for s in [(4, 4), (2, 2), (2, 2)]))
     with pytest.raises(Bug, match="must be"), LosslessYuvWriter(tmp_path / "a", (8, 8), 25) as w:
         w.write(wrong)
+
+
+def test_picked_frames_are_those_that_reading_all_gives(tmp_path: Path) -> None:
+    frames = [rgb_to_yuv420(frame) for frame in moving(130, 98, 40)]
+    with LosslessYuvWriter(tmp_path / "a.mkv", (130, 98), 25) as writer:
+        for frame in frames:
+            writer.write(frame)
+    with VideoReader(tmp_path / "a.mkv") as reader:
+        every = list(reader.frames())
+        picked = dict(reader.pick([31, 7, 7, 39]))
+        assert sorted(picked) == [7, 31, 39]
+        assert all(np.array_equal(picked[index], every[index]) for index in picked)
+        assert list(reader.pick([])) == []
+        with pytest.raises(CorruptArtifact, match="40"):
+            list(reader.pick([3, 40]))
