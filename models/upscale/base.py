@@ -16,8 +16,10 @@ class Upscaler(ABC):
 
     Results do not depend on where a window lies: upscaling a window that reaches
     `receptive_field` pixels beyond the wanted ones, or to the frame's edge where that is nearer,
-    gives the pixels that upscaling the whole frame gives. Beyond the frame's edge its outermost
-    pixels are repeated. Results do not depend on the number of threads.
+    gives the pixels that upscaling the whole frame gives. The wanted pixels and the window must
+    start, and end unless at the frame's edge, on multiples of `alignment`, as every
+    `models.face.roi.Window` does. Beyond the frame's edge its outermost pixels are repeated.
+    Results do not depend on the number of threads.
     """
 
     name: str
@@ -25,7 +27,10 @@ class Upscaler(ABC):
     scale: int
     """Output pixels per input pixel along each side: 2 or 4."""
     receptive_field: int
-    """Radius in input pixels: how far from itself an output pixel can look."""
+    """Radius in input pixels, a multiple of `alignment`: how far an aligned window's output looks
+    beyond it."""
+    alignment: int = 1
+    """Side in input pixels of the blocks that a window must not cut: 1 or 2."""
 
     @abstractmethod
     def upscale(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -1,23 +1,20 @@
-"""The network behind `compact`: its inference form and its training form.
+"""The network behind `compact`: plain 3x3 convolutions on luma at half the input's resolution.
 
-It sees luma only and predicts the four luma corrections of each pixel's 2x2 output pixels, on top
-of cubic interpolation (sub-pixel convolution: Shi et al., CVPR 2016). Convolutions are not padded:
-the caller brings a margin, so that nothing depends on where a window was cut.
-
-In training every convolution is an over-parameterised linear block (wide 3x3, then 1x1, plus a
-fixed kernel) that is collapsed into one 3x3 kernel before it is applied (Bhardwaj et al.,
-"Collapsible Linear Blocks for Super-Efficient Super Resolution", MLSys 2022), so that inference
-costs the same as without it.
+Each 2x2 block of input pixels becomes one position with four channels, and each position predicts
+the 4x4 luma corrections of its output pixels, on top of cubic interpolation (sub-pixel convolution,
+Shi et al., CVPR 2016; the folded input as in FFDNet, Zhang et al., 2018). For the time of a network
+at full resolution this one has four times the weights and looks twice as far. Convolutions are not
+padded: the caller brings a margin, so that nothing depends on where a window was cut, as long as
+it was cut between blocks.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,94 +22,54 @@ if TYPE_CHECKING:
 Kernel = tuple[torch.Tensor, torch.Tensor]
 """Weight [out, in, 3, 3] and bias [out] of one convolution."""
 
+BLOCK: Final = 2
+"""Side of the blocks of input pixels that share a position."""
+SLOPE: Final = 0.1
+"""Of the activation below zero: with none, whole networks died at the start of training."""
 
-def correct(luma: torch.Tensor, kernels: Sequence[Kernel]) -> torch.Tensor:
+
+def correct(
+    luma: torch.Tensor, kernels: Sequence[Kernel], inner: torch.dtype = torch.float32
+) -> torch.Tensor:
     """Predict what to add to the cubic interpolation of a luma image.
 
     Args:
-        luma: float [n, 1, h + 2 m, w + 2 m] in 0..1, contiguous; m is the `margin` of the kernels.
-        kernels: the convolutions; what the last one gives beyond four channels is left out.
+        luma: float32 [n, 1, h + 2 m, w + 2 m] in 0..1, h and w even; m is the `margin`.
+        kernels: the convolutions.
+        inner: what all but the first and the last convolution calculate in.
 
     Returns:
-        float [n, 1, 2 h, 2 w], in the same unit.
+        float32 [n, 1, 2 h, 2 w], in the same unit.
     """
-    # With one channel the strides leave the layout open; these name it channels-last, or the first
-    # convolution answers in the other layout and the second spends its time converting.
-    height, width = luma.shape[2:]
-    x = luma.as_strided(luma.shape, (height * width, 1, width, 1))
+    x = F.pixel_unshuffle(luma - 0.5, BLOCK).contiguous(memory_format=torch.channels_last)
     last = len(kernels) - 1
     for index, (weight, bias) in enumerate(kernels):
-        x = F.conv2d(x, weight, bias)
+        kind = inner if 0 < index < last else torch.float32
+        x = F.conv2d(x.to(kind), weight.to(kind), bias.to(kind))
         if index < last:
-            x = F.relu_(x)
-    return F.pixel_shuffle(x[:, :4], 2)
+            x = F.leaky_relu_(x, SLOPE)
+    return F.pixel_shuffle(x, 2 * BLOCK)
 
 
 def margin(kernels: Sequence[object]) -> int:
-    """Input pixels on each side that `correct` consumes: one for each 3x3 convolution."""
-    return len(kernels)
+    """Input pixels on each side that `correct` consumes: one block for each 3x3 convolution."""
+    return BLOCK * len(kernels)
 
 
-class Collapsible(nn.Module):
-    """A linear block that trains wide and runs as one 3x3 convolution.
-
-    Args:
-        weight: [out, in, 3, 3], the kernel that the trained part is added to.
-        bias: [out], where the bias starts.
-        expansion: channels between the wide convolution and the 1x1.
-        gain: standard deviation of the added kernel at the start, in units of He's.
-    """
-
-    weight: torch.Tensor
-
-    def __init__(
-        self, weight: torch.Tensor, bias: torch.Tensor, expansion: int, gain: float
-    ) -> None:
-        super().__init__()
-        outputs, inputs = weight.shape[:2]
-        self.register_buffer("weight", weight.detach().clone())
-        self.wide = nn.Parameter(torch.empty(expansion, inputs, 3, 3))
-        self.narrow = nn.Parameter(torch.empty(outputs, expansion))
-        self.bias = nn.Parameter(bias.detach().clone())
-        nn.init.normal_(self.wide, std=(2 / (9 * inputs)) ** 0.5)
-        nn.init.normal_(self.narrow, std=gain * expansion**-0.5)
-
-    def collapse(self) -> Kernel:
-        """Return the equal 3x3 kernel; differentiable."""
-        weight = self.weight + torch.einsum("oe,eikl->oikl", self.narrow, self.wide)
-        return weight.contiguous(memory_format=torch.channels_last), self.bias
-
-
-class TrainedForm(nn.Module):
-    """The network while it learns; `kernels` gives what is kept.
+def fresh(width: int, depth: int) -> list[Kernel]:
+    """Draw kernels to start learning from: inner ones near identity, the last one near nothing.
 
     Args:
-        blocks: its convolutions in order, from `fresh` or `resumed`.
+        width: channels between convolutions.
+        depth: number of convolutions.
     """
-
-    def __init__(self, blocks: Sequence[Collapsible]) -> None:
-        super().__init__()
-        self._blocks = list(blocks)
-        self.registered = nn.ModuleList(self._blocks)
-
-    @classmethod
-    def fresh(cls, width: int, depth: int, expansion: int = 128) -> TrainedForm:
-        """Start near plain cubic interpolation, inner convolutions near identity."""
-        channels = [1] + [width] * (depth - 1) + [4]
-        blocks = []
-        for index, (inputs, outputs) in enumerate(pairwise(channels)):
-            kernel = torch.zeros(outputs, inputs, 3, 3)
-            if inputs == outputs:
-                nn.init.dirac_(kernel)
-            gain = 0.1 if index == depth - 1 else 0.5 if inputs == outputs else 1.0
-            blocks.append(Collapsible(kernel, torch.zeros(outputs), expansion, gain))
-        return cls(blocks)
-
-    @classmethod
-    def resumed(cls, kernels: Sequence[Kernel], expansion: int = 128) -> TrainedForm:
-        """Start from trained kernels exactly."""
-        return cls([Collapsible(weight, bias, expansion, 0.0) for weight, bias in kernels])
-
-    def kernels(self) -> list[Kernel]:
-        """Collapse every block; differentiable."""
-        return [block.collapse() for block in self._blocks]
+    channels = [BLOCK**2] + [width] * (depth - 1) + [(2 * BLOCK) ** 2]
+    kernels = []
+    for index, (inputs, outputs) in enumerate(pairwise(channels)):
+        identity = inputs == outputs
+        gain = 0.1 if index == depth - 1 else 0.5 if identity else 1.0
+        weight = gain * (2 / (9 * inputs)) ** 0.5 * torch.randn(outputs, inputs, 3, 3)
+        if identity:
+            weight += torch.nn.init.dirac_(torch.empty_like(weight))
+        kernels.append((weight, torch.zeros(outputs)))
+    return kernels

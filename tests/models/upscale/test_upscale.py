@@ -24,6 +24,13 @@ def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.clip(blocks + rng.normal(0, 9, blocks.shape), 0, 255).astype(np.uint8)
 
 
+def outwards(box: tuple[int, int, int, int], alignment: int, size: tuple[int, int]):
+    """Grow box (top, left, bottom, right) to whole blocks, or to the frame's edge."""
+    top, left = (side // alignment * alignment for side in box[:2])
+    bottom, right = (-(-side // alignment) * alignment for side in box[2:])
+    return top, left, min(bottom, size[0]), min(right, size[1])
+
+
 def window_with_margin(frame: np.ndarray, box: tuple[int, int, int, int], margin: int):
     """Cut box (top, left, bottom, right) plus margin, stopping at the frame's edge."""
     top, left, bottom, right = box
@@ -39,12 +46,13 @@ def test_a_window_with_its_margin_gives_the_bytes_of_the_whole_frame(name, scale
     frame = scene(height, width)
     whole = upscaler.upscale(frame)
     rng = np.random.default_rng(1)
-    boxes = [(0, 0, 40, 40), (height - 30, width - 50, height, width), (0, 100, 1, 101)]
+    boxes = [(0, 0, 40, 40), (height - 31, width - 51, height, width), (0, 100, 1, 101)]
     for _ in range(25 if scale == 2 else 8):
         top, left = int(rng.integers(height)), int(rng.integers(width))
         bottom, right = int(rng.integers(top, height)) + 1, int(rng.integers(left, width)) + 1
         boxes.append((top, left, bottom, right))
     for box in boxes:
+        box = outwards(box, upscaler.alignment, (height, width))
         cut, above, before = window_with_margin(frame, box, upscaler.receptive_field)
         top, left, bottom, right = (side * scale for side in box)
         y, x = above * scale, before * scale
@@ -58,16 +66,20 @@ def test_the_receptive_field_is_the_declared_one_and_is_reached(name, scale):
     radius = upscaler.receptive_field
     assert radius == RECEPTIVE_FIELD[name][scale]
     assert f"{radius} at scale {scale}" in BACKENDS[name].limits["receptive_field"]
+    assert radius % upscaler.alignment == 0
     frame = scene(64, 64)
     before = upscaler.upscale(frame)
     seen = 0
     for seed in range(6):
         changed = frame.copy()
         changed[32, 32] = np.random.default_rng(seed).choice([0, 255], 3)
-        rows, columns = np.nonzero((upscaler.upscale(changed) != before).any(axis=2))
-        seen = max(seen, int(abs(rows // scale - 32).max()), int(abs(columns // scale - 32).max()))
+        moved = np.nonzero((upscaler.upscale(changed) != before).any(axis=2))
+        for side in moved:  # whole blocks between the changed pixel's and the one that moved
+            block = upscaler.alignment
+            seen = max(seen, block * int(abs(side // (scale * block) - 32 // block).max()))
     assert seen <= radius
-    assert seen >= radius - 3  # rounding to 8 bits may hide the outermost, weakest weights
+    # Rounding to 8 bits may hide the outermost, weakest weights.
+    assert seen >= radius - 3 * upscaler.alignment
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 3), (STRIP + 1, 20), (150, 140)])
@@ -114,7 +126,7 @@ def test_weights_are_the_declared_file_and_small():
     assert digest is not None
     kernels = weights.load(path, digest)
     assert path.stat().st_size < 4 << 20
-    assert sum(w.numel() + b.numel() for w, b in kernels) < 24_000
+    assert sum(w.numel() + b.numel() for w, b in kernels) < 100_000
 
 
 def test_changed_or_missing_weights_are_refused(tmp_path):
@@ -176,7 +188,7 @@ def test_small_windows_stay_on_the_algorithm_of_large_ones():
     big = torch.rand(1, 1, 400, 400)
     with torch.inference_mode():
         whole = correct(big, upscaler._kernels)
-        side = int(LEAST_PIXELS**0.5) + 1
+        side = 2 * (int(LEAST_PIXELS**0.5) // 2 + 1)
         part = correct(big[..., 30 : 30 + side, 50 : 50 + side].contiguous(), upscaler._kernels)
     inner = 2 * (side - 2 * upscaler.receptive_field)
     assert torch.equal(part, whole[..., 60 : 60 + inner, 100 : 100 + inner])
