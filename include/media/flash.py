@@ -16,6 +16,9 @@ from include.errors import Bug
 from include.media.decode import VideoReader
 from include.media.ffmpeg_process import GLOBAL_ARGUMENTS, ffmpeg_binary, run_ffmpeg
 
+WIDTH = 480
+"""Pixels: wider pictures are averaged down to this first. The filter compares mean colours of parts
+of the picture, which averaging leaves as they are."""
 _BADNESS = "lavfi.photosensitivity.badness="
 
 
@@ -43,7 +46,8 @@ def measure(video: Path) -> list[FlashSample]:
     window = min(240, max(2, round(fps)))
     source = ffmpeg.input(f"file:{video.resolve()}", protocol_whitelist="file", threads=1)
     # The filter starts from black: hold the first frame until that jump has left its memory.
-    stream = source.video.filter("tpad", start=window, start_mode="clone")
+    stream = source.video.filter("scale", f"min({WIDTH},iw)", -2, flags="area")
+    stream = stream.filter("tpad", start=window, start_mode="clone")
     stream = stream.filter("photosensitivity", frames=window, bypass=1)
     # Standard error, because the null muxer leaves nothing else and our own runner keeps it.
     stream = stream.filter("metadata", mode="print", file="/dev/stderr", direct=1)

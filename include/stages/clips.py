@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -127,22 +128,15 @@ class Changed:
     """Finds the smallest window that holds every difference between pairs of pictures."""
 
     def __init__(self) -> None:
-        self._box: tuple[int, int, int, int] | None = None
+        self._most: Image | None = None
 
     def add(self, before: Image, after: Image) -> None:
         """Take a pair of uint8 [h, w, 3], all pairs of the same size."""
-        differs = (before != after).any(axis=2)
-        rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
-        if not len(rows):
-            return
-        box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-        old = self._box or box
-        self._box = (
-            min(box[0], old[0]),
-            min(box[1], old[1]),
-            max(box[2], old[2]),
-            max(box[3], old[3]),
-        )
+        apart = np.asarray(cv2.absdiff(before, after), np.uint8)
+        if self._most is None:
+            self._most = apart
+        else:
+            cv2.max(self._most, apart, dst=self._most)
 
     def window(self, place: Window, size: tuple[int, int]) -> Window | None:
         """The window in the frame's pixels; None when nothing differed.
@@ -151,7 +145,10 @@ class Changed:
             place: where the pictures lie in the frame.
             size: (width, height) of the frame.
         """
-        if self._box is None:
+        if self._most is None or not self._most.any():
             return None
-        x0, y0, x1, y1 = self._box
-        return Window.around(place.x + x0, place.y + y0, place.x + x1, place.y + y1, size)
+        rows = np.flatnonzero(self._most.any(axis=(1, 2)))
+        columns = np.flatnonzero(self._most.any(axis=(0, 2)))
+        x0, x1 = place.x + int(columns[0]), place.x + int(columns[-1]) + 1
+        y0, y1 = place.y + int(rows[0]), place.y + int(rows[-1]) + 1
+        return Window.around(x0, y0, x1, y1, size)

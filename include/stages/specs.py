@@ -77,7 +77,7 @@ _ALL = (
     ),
     StageSpec(
         name="classify_template",
-        version=1,
+        version=2,
         scope="template",
         artifacts=("classify_template",),
         upstream=("ingest_template",),
