@@ -1,7 +1,8 @@
 """``bench stages``: what each stage costs on the sample campaign.
 
 Every stage runs in a process of its own with an empty store, as in a pod. Seconds per frame are
-wall time over the frames that the stage works on: all of the template's, or those with the face.
+wall time over the frames that the stage works on: all of the template's, those with the face, or
+those without.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from include.stages.specs import MAKER, STAGES
 from include.store import open_store
 from include.store.cache import ArtifactCache
 
-_FACE_STAGES = {"face_swap", "lip_sync", "upscale"}
+_FACE_STAGES = {"upscale_plate", "analyse_face", "face_swap", "lip_sync", "upscale", "compose"}
+_OTHER_STAGES = {"encode_plate"}
 _FRAMELESS = {"ingest_recipients", "sign", "publish"}
 
 
@@ -95,6 +97,8 @@ def _collect(
 def _row(name: str, figures: list[tuple[float, float, float]], frames: dict[str, int]) -> Row:
     wall = [seconds for seconds, _, _ in figures]
     count = frames["face"] if name in _FACE_STAGES else frames["all"]
+    if name in _OTHER_STAGES:
+        count = frames["all"] - frames["face"]
     seconds = statistics.median(wall)
     return Row(
         stage=name,

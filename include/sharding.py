@@ -28,17 +28,17 @@ TASK_S = 3.0
 """What a task costs beside its rows: Airflow's share, the interpreter, imports, models. Seconds."""
 ROW_S = {
     "ingest_recipients": 1.0,
-    "face_swap": 2.3,
-    "lip_sync": 4.1,
-    "upscale": 9.0,
-    "compose": 16.3,
-    "classify": 3.8,
+    "face_swap": 2.4,
+    "lip_sync": 2.3,
+    "upscale": 2.0,
+    "compose": 12.5,
+    "classify": 3.0,
     "sign": 0.2,
     "publish": 0.2,
 }
-"""Seconds a row on one core, ``bench stages`` on the sample campaign; others count as OTHER_S."""
+"""Seconds a row on one core, rows of the sample campaign after a shard's first; others count as OTHER_S."""
 OTHER_S = 2.0
-TEMPLATE_S = 90.0
+TEMPLATE_S = 80.0
 """Seconds to compile the sample template, all its stages together."""
 _REMEMBERED = 500
 _ROW_STAGES = tuple(spec for spec in STAGES.values() if spec.scope == "row")

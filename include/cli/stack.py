@@ -57,12 +57,14 @@ class Stack:
         home: its AIRFLOW_HOME: database, logs, passwords, pid file.
         port: of UI and API, on 127.0.0.1 only.
         open_doors: everybody is an administrator without a login; else a password is made.
+        dag_ids: the DAGs that it is not ready without.
     """
 
     home: Path
     port: int = 8080
     open_doors: bool = False
     settings: Settings = field(default_factory=Settings.from_env)
+    dag_ids: tuple[str, ...] = DAGS
 
     @property
     def url(self) -> str:
@@ -214,7 +216,7 @@ class Stack:
 
     def _dags_listed(self) -> bool:
         listed = {dag["dag_id"] for dag in self.api().get("dags", limit=100)["dags"]}
-        return listed.issuperset(DAGS)
+        return listed.issuperset(self.dag_ids)
 
     def _warm(self) -> bool:
         # The execution API is built on its first request; else the first task pays for it.

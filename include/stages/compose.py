@@ -76,7 +76,7 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
     place = voice_of(ctx)
     gops, fps = gops_of(ctx), template_fps(ctx)
     frames = gops[-1].stop
-    sound = _sound(ctx, place, frames)
+    sound = sound_of(ctx, place, frames)
     video = ctx.scratch / "video.mp4"
     join_gops(_all_gops(ctx, gops, parts), fps, video, audio_wav=sound)
     captions = ctx.scratch / "captions.vtt"
@@ -191,7 +191,7 @@ def _thumbnail_frame(ctx: StageContext) -> int:
     return longest.start + longest.frames // 3
 
 
-def _sound(ctx: StageContext, place: VoicePlace | None, frames: int) -> Path | None:
+def sound_of(ctx: StageContext, place: VoicePlace | None, frames: int) -> Path | None:
     duration = float(frames / template_fps(ctx))
     if place is None:
         if "audio" not in ctx.manifest("ingest_template").outputs:
