@@ -36,7 +36,8 @@ ROW_S = {
     "sign": 0.2,
     "publish": 0.2,
 }
-"""Seconds a row on one core, rows of the sample campaign after a shard's first; others count as OTHER_S."""
+"""Seconds a row on one core, of the sample campaign's rows after a shard's first; others count as
+OTHER_S."""
 OTHER_S = 2.0
 TEMPLATE_S = 80.0
 """Seconds to compile the sample template, all its stages together."""

@@ -192,6 +192,16 @@ def _thumbnail_frame(ctx: StageContext) -> int:
 
 
 def sound_of(ctx: StageContext, place: VoicePlace | None, frames: int) -> Path | None:
+    """What is heard, as a WAV: the voice over the bed, else the template's own sound.
+
+    Args:
+        ctx: the unit.
+        place: when the voice sounds; None when there is none.
+        frames: length of the video.
+
+    Returns:
+        The file, or None for a silent video.
+    """
     duration = float(frames / template_fps(ctx))
     if place is None:
         if "audio" not in ctx.manifest("ingest_template").outputs:
