@@ -55,15 +55,20 @@ class Meter:
     """Adds up what each named step costs; a child's processor time goes to where it is awaited."""
 
     steps: dict[str, Cost] = field(default_factory=dict)
+    _inner: list[Cost] = field(default_factory=list)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Measure the block and add it to the step; blocks of two steps must not be nested."""
+        """Measure the block and add it to the step; a step inside another is counted once, there."""
         start = Cost.now()
+        self._inner.append(Cost())
         try:
             yield
         finally:
-            self.steps[name] = self.steps.get(name, Cost()) + (Cost.now() - start)
+            took, inside = Cost.now() - start, self._inner.pop()
+            self.steps[name] = self.steps.get(name, Cost()) + (took - inside)
+            if self._inner:
+                self._inner[-1] = self._inner[-1] + took
 
     @property
     def total(self) -> Cost:

@@ -50,6 +50,20 @@ def test_a_childs_processor_time_counts_where_it_is_awaited() -> None:
     assert meter.steps["wait"].cpu >= 0.3
 
 
+def test_a_step_inside_another_is_counted_once() -> None:
+    meter, start = Meter(), Cost.now()
+    with meter.step("outer"):
+        sum(range(20_000))
+        with meter.step("inner"):
+            sum(range(200_000))
+        with meter.step("inner"):
+            sum(range(200_000))
+    whole = Cost.now() - start
+    assert meter.steps["inner"].wall > 0
+    assert meter.total.wall <= whole.wall
+    assert meter.total.cpu <= whole.cpu
+
+
 def test_a_command_costs_what_it_and_its_children_take() -> None:
     nested = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {BUSY!r}])"
     cost = run_child([sys.executable, "-c", nested], os.environ, PROJECT)
