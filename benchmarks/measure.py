@@ -59,7 +59,7 @@ class Meter:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Measure the block and add it to the step; a step inside another is counted once, there."""
+        """Measure the block and add it to the step; one inside another is counted there, once."""
         start = Cost.now()
         self._inner.append(Cost())
         try:
