@@ -177,8 +177,8 @@ class _Detector:
     """MediaPipe's full-range face detector over a pyramid of square tiles."""
 
     def __init__(self, confidence: float) -> None:
-        solutions = _mediapipe()
-        with _quiet_stderr():
+        solutions = mediapipe_solutions()
+        with quiet_stderr():
             self._net = solutions.face_detection.FaceDetection(
                 model_selection=1, min_detection_confidence=confidence
             )
@@ -211,8 +211,8 @@ class _MeshGraph:
     """One FaceMesh graph that reads one face from a square crop."""
 
     def __init__(self, static: bool, confidence: float) -> None:
-        solutions = _mediapipe()
-        with _quiet_stderr():
+        solutions = mediapipe_solutions()
+        with quiet_stderr():
             self._net = solutions.face_mesh.FaceMesh(
                 static_image_mode=static,
                 refine_landmarks=True,
@@ -228,7 +228,7 @@ class _MeshGraph:
 
     def reset(self) -> None:
         """Forget the face that was being tracked."""
-        with _quiet_stderr():
+        with quiet_stderr():
             self._net.reset()
             # The graph restarts in threads of its own: wait for it here, where it is not heard.
             self._net.process(np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8))
@@ -247,7 +247,7 @@ class _MeshGraph:
     def read_window(self, rgb: Image, x: int, y: int, side: int) -> Face | None:
         """Read the face in a square window of the picture."""
         crop = crops.square(rgb, x, y, side, CROP_SIZE)
-        with _quiet_stderr() if self._new else nullcontext():
+        with quiet_stderr() if self._new else nullcontext():
             result = self._net.process(crop)
         if result.multi_face_landmarks:
             self._new = False  # every part of the graph has spoken
@@ -299,18 +299,18 @@ class _Track:
         return 0.6 < ratio / TRACK_FACTOR < 1.6 and away < side / 5
 
 
-def _mediapipe() -> Any:
+def mediapipe_solutions() -> Any:
     """Import MediaPipe's solutions with its chatter turned off; slow, so only when needed."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    with _quiet_stderr():
+    with quiet_stderr():
         from mediapipe.python import solutions
     return solutions
 
 
 @contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """Drop what native libraries write to file descriptor 2 meanwhile.
 
     TensorFlow Lite and absl announce themselves there when a graph starts and heed no setting.
