@@ -115,6 +115,9 @@ class Stack:
             or f"sqlite:///{self.home}/airflow.db?timeout=60",
             # Quick hand-overs between tasks without a core lost to an idle scheduler.
             "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.4",
+            # A worker that misses the end of its task looks again after this: else up to 5 s, in
+            # which its slot takes no other task.
+            "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
             "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
             "API__HOST": "127.0.0.1",
