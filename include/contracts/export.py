@@ -12,6 +12,7 @@ from pathlib import Path
 from include.contracts.base import Contract
 from include.contracts.brief import Brief
 from include.contracts.consent import SignedConsent
+from include.contracts.features import FeatureRow
 from include.contracts.manifest import KeyMaterial, Manifest
 from include.contracts.plan import CampaignPlan, ShardPlan
 from include.contracts.stage import Decision, Event, ReviewItem, StageRequest, StageResult
@@ -23,6 +24,7 @@ EXPORTED: tuple[type[Contract], ...] = (
     CampaignPlan,
     Decision,
     Event,
+    FeatureRow,
     KeyMaterial,
     Manifest,
     ReviewItem,

@@ -1,0 +1,1 @@
+"""Features: what is measured of every asset, how, and the hard rules on it."""
