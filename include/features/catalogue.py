@@ -41,19 +41,18 @@ _PICTURE: tuple[_Line, ...] = (
     ),
     ("tint", "number", "Lab", "mean a* of CIE Lab: below 0 greenish, above 0 magenta"),
     ("warmth", "number", "Lab", "mean b* of CIE Lab: below 0 bluish, above 0 yellowish"),
+    ("blur", "number", "", "blur effect at 640 pixels of width (Crete): 0 sharp to 1 blurred"),
     (
-        "blur",
+        "noise",
         "number",
-        "px",
-        "mean width of edges at 640 pixels of width: a small number is a sharp picture; null "
-        "without edges",
+        "code",
+        "standard deviation of noise in luma, where it is calm (Immerkaer)",
     ),
-    ("noise", "number", "code", "standard deviation of noise in luma (Immerkaer)"),
     ("blockiness", "number", "", "steps at 8-pixel borders over steps elsewhere: 1 is none"),
 )
 
 _FACE: tuple[_Line, ...] = (
-    ("face_count", "number", "", "faces seen"),
+    ("face_count", "number", "", "faces that a second detector sees, the main face included"),
     ("face_size", "number", "", "height of the main face over the picture's; null without a face"),
     ("face_yaw", "number", "deg", "turn to the side, absolute; null without a face"),
     ("face_pitch", "number", "deg", "nod, signed; null without a face"),
@@ -69,16 +68,21 @@ _FACE: tuple[_Line, ...] = (
 )
 
 _SOUND: tuple[_Line, ...] = (
-    ("loudness", "number", "LUFS", "integrated, EBU R 128; null without sound"),
-    ("true_peak", "number", "dBTP", "EBU R 128; null without sound"),
+    ("loudness", "number", "LUFS", "integrated, EBU R 128; null for silence and without sound"),
+    ("true_peak", "number", "dBTP", "EBU R 128; null for silence and without sound"),
     (
         "silence",
         "number",
         "",
         "share of 50 ms blocks below -50 dBFS; null without sound",
     ),
-    ("clipping", "number", "", "share of samples in runs at full scale; null without sound"),
-    ("speech_present", "flag", "", "somebody speaks for at least 0.3 s; null without sound"),
+    ("clipping", "number", "", "share of samples in flat tops; null without sound"),
+    (
+        "speech_present",
+        "flag",
+        "",
+        "somebody speaks for 0.3 s and a tenth of it; null without sound",
+    ),
 )
 
 _TEMPLATE: tuple[_Line, ...] = (

@@ -18,7 +18,7 @@ from include.errors import Bug, StoreUnavailable
 from include.media import limits, structure
 from include.media.encode import temporary_name
 from include.media.ffmpeg_process import failure, ffmpeg_binary
-from include.media.probe import check_structure
+from include.media.probe import AudioFacts, check_structure
 from include.media.sandbox import run_child
 from include.media.structure import bad, unsafe
 
@@ -74,6 +74,11 @@ def read_audio(path: Path) -> Audio:
         BadMedia: it cannot be used; ``code`` says why.
         UnsafeMedia: it is hostile, disguised or out of bounds.
     """
+    return read_recording(path)[0]
+
+
+def read_recording(path: Path) -> tuple[Audio, AudioFacts]:
+    """Decode a stranger's sound file, and say what it was; see ``read_audio``."""
     container = check_structure(path, structure.AUDIO_CONTAINERS, limits.AUDIO.max_bytes)
     arguments = ["audio", structure.DEMUXERS[container], os.path.abspath(path)]
     answer, payload = run_child("decode", arguments, path, limits.DECODE_AUDIO)
@@ -84,7 +89,9 @@ def read_audio(path: Path) -> Audio:
     if len(samples) < limits.AUDIO.min_duration_s * rate:
         bad(path, "audio.too_short", "it is shorter than a syllable: use a longer recording")
     # A float file may hold anything; what is no number would spread through every filter.
-    return Audio(np.nan_to_num(samples, posinf=1.0, neginf=-1.0).astype(np.float32), rate)
+    audio = Audio(np.nan_to_num(samples, posinf=1.0, neginf=-1.0).astype(np.float32), rate)
+    codec = str(answer["codec"])
+    return audio, AudioFacts(container, codec, rate, channels, audio.duration_s)
 
 
 def write_wav(path: Path, audio: Audio) -> None:

@@ -258,6 +258,7 @@ def decode_audio(container_format: str, path: str) -> Answer:
         stream = _audio_stream(container)
         rate = stream.codec_context.sample_rate
         channels = stream.codec_context.layout.nb_channels
+        codec = stream.codec_context.codec.canonical_name
         most = int(limits.AUDIO.max_duration_s * rate)
         resampler = av.AudioResampler(format="flt", layout=stream.codec_context.layout, rate=rate)
         blocks: list[Any] = []
@@ -279,7 +280,8 @@ def decode_audio(container_format: str, path: str) -> Answer:
     if not count:
         raise Refusal("audio.too_short", "it has no samples: use another file")
     samples = np.ascontiguousarray(np.concatenate(blocks), dtype="<f4")
-    return {"rate": rate, "channels": channels, "samples": count}, samples.data
+    facts = {"codec": codec, "rate": rate, "channels": channels, "samples": count}
+    return facts, samples.data
 
 
 def _with_flush(frames: Any) -> Any:

@@ -135,6 +135,11 @@ class FaceMesh:
         faces = self._follow(rgb) if self._video else self._search(rgb, STILL_LEVELS, [])
         return sorted(faces, key=_area, reverse=True)[: self._max_faces]
 
+    def restart(self) -> None:
+        """Forget the clip: the next frame is the first of another one, read as by a new object."""
+        self._idle += [track.graph for track in self._tracks]
+        self._tracks, self._since_search = [], 0
+
     def _search(self, rgb: Image, levels: int, known: list[Face]) -> list[Face]:
         """Find faces by the detector that overlap none of ``known``."""
         found: list[Face] = []
