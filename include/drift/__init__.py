@@ -1,0 +1,1 @@
+"""Drift: are the assets of today like those of the window that somebody accepted?"""
