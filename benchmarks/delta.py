@@ -26,6 +26,7 @@ from typing import Any
 
 from benchmarks.campaigns import Shape, make_campaign
 from benchmarks.delta_report import draw, marginal, report
+from benchmarks.floor import PARTS
 from benchmarks.measure import (
     Cost,
     Spread,
@@ -365,8 +366,12 @@ def figures(point: Point, pairs: list[dict[str, Arm]]) -> dict[str, Any]:
         floors = [pair["delta"].floor for pair in pairs]
         if floors[0]:
             parts = {name: [getattr(one[name], kind) for one in floors] for name in floors[0]}
-            out[kind]["floor"] = [sum(values) for values in zip(*parts.values(), strict=True)]
+            lowest = [sum(v) for v in zip(*(parts[name] for name in PARTS), strict=True)]
+            out[kind]["floor"] = lowest
             out[kind]["floor_parts"] = {n: asdict(Spread.of(v)) for n, v in parts.items()}
+            if "delta_further" in out[kind]:
+                further = zip(out[kind]["delta_further"], lowest, strict=True)
+                out[kind]["further_over_floor"] = [a / b for a, b in further]
         found = {n: asdict(Spread.of(v)) for n, v in out[kind].items() if n != "floor_parts"}
         out[f"{kind}_summary"] = found
     return out

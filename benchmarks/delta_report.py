@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plot
+from benchmarks.floor import CHANGED, PARTS
 from benchmarks.measure import Spread, print_table
 
 
@@ -55,14 +56,8 @@ def report(body: Mapping[str, Any]) -> None:
             "times fewer, cold", "times fewer, warm")  # fmt: skip
     names = ("linear", "delta_cold", "delta_warm", "times_fewer_cold", "times_fewer_warm")
     print_table(head, _rows(body["sample"], names))
-    print("\nThe physical floor of one recipient, seconds\n")
-    parts = ("decode", "warp", "upscale", "encode")
-    rows = [
-        (point["point"]["label"], kind, *(_spread(point[kind]["floor_parts"][n]) for n in parts),
-         _spread(point[f"{kind}_summary"]["floor"]))
-        for point in body["sample"] for kind in ("cpu", "wall")
-    ]  # fmt: skip
-    print_table(("recipients, upscaler, threads", "", *parts, "all"), rows)
+    _report_floor(body["sample"])
+    _report_further(body["sample"], "recipients, upscaler, threads", "further_over_floor")
     if body["marginal"]:
         print("\nOne more recipient, seconds\n")
         rows = [
@@ -71,11 +66,33 @@ def report(body: Mapping[str, Any]) -> None:
             for row in body["marginal"] for kind in ("cpu", "wall")
         ]  # fmt: skip
         print_table(("", "", "linear", "delta", "delta over floor"), rows)
-    if body["surface"]:
-        print("\nSeconds for a further recipient over the shape of the template, models loaded\n")
-        further = ("linear_further", "delta_further", "times_fewer_further")
-        columns = ("template", "", "linear", "delta", "times fewer")
-        print_table(columns, _rows(body["surface"], further))
+    _report_further(body["surface"], "template")
+
+
+def _report_further(points: list[dict[str, Any]], title: str, *also: str) -> None:
+    several = [point for point in points if _count(point) > 1]
+    if not several:
+        return
+    print("\nA further recipient, in processes that run and have their models, seconds\n")
+    names = ("linear_further", "delta_further", "times_fewer_further", *also)
+    head = (title, "", "linear", "delta", "times fewer", *("delta over floor" for _ in also))
+    print_table(head, _rows(several, names))
+
+
+def _report_floor(sample: list[dict[str, Any]]) -> None:
+    print("\nThe physical floor of one recipient, seconds\n")
+    rows = [
+        (
+            point["point"]["label"],
+            kind,
+            *(_spread(point[kind]["floor_parts"][name]) for name in (*PARTS, CHANGED)),
+            _spread(point[f"{kind}_summary"]["floor"]),
+        )
+        for point in sample
+        for kind in ("cpu", "wall")
+    ]
+    head = ("decode", "warp", "upscale ROI", "encode", "upscale only changed")
+    print_table(("recipients, upscaler, threads", "", *head, "floor: first four"), rows)
 
 
 def _rows(points: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -1,8 +1,10 @@
-"""The physical floor: what one more recipient cannot cost less than, each part on its own.
+"""The physical floor: what one more recipient takes if there is nothing but pixels.
 
-Decoding the plate's frames of the changed GOPs, one warp for every face frame, upscaling what the
-warp changed with its margin, and encoding the changed GOPs once. Everything that a part reads lies
-in memory before its clock starts, and models are loaded: it is work on pixels, nothing else.
+Decoding the plate's frames of the changed GOPs, one warp for every face frame, upscaling the ROI,
+and encoding the changed GOPs once, each part on its own. Everything that a part reads lies in
+memory before its clock starts, and models are loaded. ``upscale_changed`` is no part of the sum:
+upscaling, instead of the whole ROI, only what the warp changes within a GOP, with the margin that
+makes it exact.
 """
 
 from __future__ import annotations
@@ -31,12 +33,14 @@ from include.stages.context import Events, StageContext
 from include.stages.segments import load_points
 from include.stages.specs import STAGES
 from include.stages.timeline import Gop, gops_of, template_fps, template_size
-from include.stages.upscaling import reach_of, upscale_crop, upscaler_for
+from include.stages.upscaling import Reach, reach_of, upscale_crop, upscaler_for
 from include.store import open_store
 from include.store.cache import ArtifactCache
 from models.face_swap import load_swapper
+from models.upscale.base import Upscaler
 
 PARTS = ("decode", "warp", "upscale", "encode")
+CHANGED = "upscale_changed"
 
 
 def measure_floor(
@@ -50,7 +54,7 @@ def measure_floor(
         settings: where the store is.
         threads: of decoder and upscaler.
     """
-    meter = Meter({name: Cost() for name in PARTS})
+    meter = Meter({name: Cost() for name in (*PARTS, CHANGED)})
     with tempfile.TemporaryDirectory(prefix="understudy-floor-") as folder:
         ctx = StageContext(
             spec=STAGES["compose"],
@@ -97,15 +101,23 @@ def _warp(ctx: StageContext, gop: Gop, meter: Meter) -> None:
 
 
 def _upscale(ctx: StageContext, gop: Gop, meter: Meter) -> None:
-    changed = changed_window(ctx, "face_swap", gop)
     upscaler = upscaler_for(ctx.unit.materials["compose"], ctx.threads)
-    if changed is None or upscaler is None:
+    if upscaler is None:
         return
-    reach = reach_of(upscaler, changed, template_size(ctx))
+    _upscaled("upscale", ctx, gop, upscaler, Reach(gop.window, gop.window, gop.window), meter)
+    changed = changed_window(ctx, "face_swap", gop)
+    if changed is not None:
+        reach = reach_of(upscaler, changed, template_size(ctx))
+        _upscaled(CHANGED, ctx, gop, upscaler, reach, meter)
+
+
+def _upscaled(
+    part: str, ctx: StageContext, gop: Gop, upscaler: Upscaler, reach: Reach, meter: Meter
+) -> None:
     for number, crop in enumerate(_crops(ctx, gop, reach.input.slice())):
         if number == 0:
             upscale_crop(upscaler, crop, reach)  # the first call of a shape prepares it
-        with meter.step("upscale"):
+        with meter.step(part):
             upscale_crop(upscaler, crop, reach)
 
 

@@ -40,7 +40,6 @@ from include.gate import check_consents
 from include.media.audio import Audio, mix_voice_over_bed, read_audio, write_wav
 from include.media.captions import webvtt
 from include.media.encode import DeliveryWriter
-from include.media.flash import measure as measure_flashes
 from include.media.images import save_jpeg
 from include.media.mux import mux_mp4
 from include.media.pixels import yuv420_to_rgb
@@ -204,9 +203,9 @@ def _classify(ctx: HandOver, counter: FlashCounter) -> Output:
     facts, fps = ctx.facts("ingest_template"), float(template_fps(ctx))
     video, total = ctx.fetch("compose", "video"), int(facts["frames"])
     indices = safety.sample_indices(total, fps, facts["shots"], [(0, total)])
-    frames = [(i / fps, frame) for i, frame in safety.read_frames(video, indices, ctx.threads)]
+    frames, flashes = safety.watch(video, indices, ctx.threads)
     findings = safety.check_frames(ctx, frames)
-    findings += check_badness(measure_flashes(video))
+    findings += check_badness(flashes)
     findings += counter.findings()
     if ctx.unit.script is None and "audio" in ctx.unit.sources:
         findings.append(unavailable("script", "nobody wrote down what the recording says"))

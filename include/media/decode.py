@@ -32,7 +32,7 @@ class ClipFacts:
         height: pixels.
         fps: constant frame rate.
         frames: how many frames it holds.
-        codec: such as ``ffv1`` or ``h264``.
+        codec: such as ``utvideo`` or ``h264``.
         pix_fmt: as ffmpeg names it.
     """
 
@@ -52,6 +52,23 @@ class ClipFacts:
     def duration_s(self) -> float:
         """Seconds from the first frame's start to the last one's end."""
         return float(self.frames / self.fps)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded frame that is only converted when asked.
+
+    Attributes:
+        index: its number in the video.
+        raw: PyAV's frame.
+    """
+
+    index: int
+    raw: Any
+
+    def rgb(self) -> U8:
+        """The pixels, RGB uint8 [h, w, 3]."""
+        return _as_rgb(self.raw)
 
 
 class VideoReader:
@@ -128,6 +145,15 @@ class VideoReader:
         """
         return self._read(start, stop, _as_yuv)
 
+    def pictures(self, start: int = 0, stop: int | None = None) -> Iterator[Picture]:
+        """Yield frames ``start`` to ``stop`` (exclusive) unconverted.
+
+        Raises:
+            CorruptArtifact: a frame cannot be decoded, or the clip ends before ``stop``.
+        """
+        frames = self._read(start, stop, lambda frame: frame)
+        return (Picture(index, frame) for index, frame in enumerate(frames, max(start, 0)))
+
     def pick(self, indices: Iterable[int]) -> Iterator[tuple[int, U8]]:
         """Yield some frames, in order, as (index, RGB uint8 [h, w, 3]).
 
@@ -141,11 +167,10 @@ class VideoReader:
             return
         if wanted[-1] >= self.facts.frames:
             raise CorruptArtifact(f"{self.path} has no frame {wanted[-1]}: make it again")
-        chosen, first = set(wanted), wanted[0]
-        frames = self._read(first, wanted[-1] + 1, lambda frame: frame)
-        for index, frame in enumerate(frames, first):
-            if index in chosen:
-                yield index, _as_rgb(frame)
+        chosen = set(wanted)
+        for picture in self.pictures(wanted[0], wanted[-1] + 1):
+            if picture.index in chosen:
+                yield picture.index, picture.rgb()
 
     def _read(
         self, start: int, stop: int | None, convert: Callable[[Any], Frame]
@@ -185,9 +210,13 @@ class VideoReader:
         return round(Fraction(frame.pts) * self._time_base * self.facts.fps)
 
 
+def _rows(plane: Any, height: int, width: int) -> U8:
+    """The pixels of a plane where they lie: gone with the frame."""
+    return np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)[:height, :width]
+
+
 def _plane(plane: Any, height: int, width: int) -> U8:
-    rows = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)
-    return rows[:height, :width].copy()
+    return _rows(plane, height, width).copy()
 
 
 def _planar(frame: Any) -> Yuv420:
@@ -204,8 +233,7 @@ def _as_yuv(frame: Any) -> Yuv420:
 def _as_rgb(frame: Any) -> U8:
     if frame.format.name == "yuv420p":
         return yuv420_to_rgb(_planar(frame))
-    if frame.format.name == "bgr0":
-        packed = np.frombuffer(frame.planes[0], dtype=np.uint8)
-        packed = packed.reshape(-1, frame.planes[0].line_size // 4, 4)
-        return as_u8(cv2.cvtColor(packed[: frame.height, : frame.width], cv2.COLOR_BGRA2RGB))
+    if frame.format.name == "gbrp":
+        green, blue, red = (_rows(plane, frame.height, frame.width) for plane in frame.planes)
+        return as_u8(cv2.merge([red, green, blue]))
     return as_u8(frame.to_ndarray(format="rgb24"))

@@ -3,13 +3,6 @@
 Each writer is a context manager around one ffmpeg process. The file is written under a temporary
 name beside its own and renamed on success, so a reader never meets half a video. Bytes depend on
 pixels and parameters only, not on time, machine load or the number of threads.
-
-The codecs were chosen by measurement (720p clip of a person, one core, per frame)::
-
-    RGB     FFV1 3, 4 slices, CRC   32 ms in   24 ms out   206 KiB   all frames are keyframes
-            libx264rgb -qp 0        18 ms      16 ms       417 KiB
-    yuv420p libx264 -qp 0 ultrafast  7 ms       7 ms       142 KiB   a keyframe every 12 frames
-            FFV1 3, 4 slices, CRC   16 ms      15 ms       148 KiB
 """
 
 from __future__ import annotations
@@ -46,6 +39,8 @@ BT709_FILTER: dict[str, str] = {
 # Bigger than the default 64 KiB: fewer context switches for a frame of megabytes.
 _PIPE_BYTES = 1 << 20
 _EXIT_TIMEOUT_S = 300.0
+KEYFRAME_EVERY = 12
+"""Frames from one keyframe of a lossless file to the next."""
 
 
 def temporary_name(path: Path) -> Path:
@@ -181,48 +176,22 @@ class _Writer(Generic[Frame]):
             self._temporary.unlink()
 
 
-def _checked(plane: U8, shape: tuple[int, ...], path: Path) -> U8:
+def checked(plane: U8, shape: tuple[int, ...], path: Path) -> U8:
+    """Return a frame or a plane, contiguous, when it has this shape.
+
+    Args:
+        plane: the pixels.
+        shape: of uint8 pixels.
+        path: the file that they go to.
+
+    Raises:
+        Bug: it has another shape or type.
+    """
     if plane.dtype != np.uint8 or plane.shape != shape:
         raise Bug(
             f"a frame for {path} must be uint8 {list(shape)}, got {plane.dtype} {list(plane.shape)}"
         )
     return np.ascontiguousarray(plane)
-
-
-class LosslessRgbWriter(_Writer[U8]):
-    """Writes uint8 [h, w, 3] RGB frames, any size, mathematically losslessly (FFV1 in Matroska).
-
-    Args:
-        path: the file to make, by custom ``.mkv``.
-        size: width and height.
-        fps: frame rate.
-        threads: of the encoder; does not change the bytes.
-    """
-
-    pixel_format = "rgb24"
-
-    def __init__(
-        self, path: Path, size: tuple[int, int], fps: Fraction | int, *, threads: int = 1
-    ) -> None:
-        super().__init__(path, size, fps)
-        self._threads = threads
-
-    def _graph(self, source: Any) -> tuple[Any, dict[str, Any]]:
-        # Intra only, for frame-accurate access; a fixed slice count keeps the bytes independent of
-        # threads, and each slice's CRC tells a damaged frame from a good one.
-        return source, {
-            "format": "matroska",
-            "vcodec": "ffv1",
-            "level": 3,
-            "g": 1,
-            "slices": 4,
-            "slicecrc": 1,
-            "pix_fmt": "bgr0",
-            "threads": self._threads,
-        }
-
-    def _planes(self, frame: U8) -> Sequence[U8]:
-        return (_checked(frame, (self.height, self.width, 3), self.path),)
 
 
 class _YuvWriter(_Writer[Yuv420]):
@@ -246,9 +215,9 @@ def check_yuv420(frame: Yuv420, size: tuple[int, int], path: Path) -> tuple[U8, 
     width, height = size
     half = (height // 2, width // 2)
     return (
-        _checked(frame.y, (height, width), path),
-        _checked(frame.u, half, path),
-        _checked(frame.v, half, path),
+        checked(frame.y, (height, width), path),
+        checked(frame.u, half, path),
+        checked(frame.v, half, path),
     )
 
 
@@ -257,31 +226,13 @@ def _declared(source: Any) -> Any:
     return source.filter("setparams", **BT709_FILTER).filter("setsar", 1)
 
 
-class LosslessYuvWriter(_YuvWriter):
-    """Writes ``Yuv420`` frames losslessly, for mezzanines and plates (H.264 -qp 0 in Matroska).
-
-    Args:
-        path: the file to make, by custom ``.mkv``.
-        size: width and height, both even.
-        fps: frame rate.
-    """
-
-    keyframe_every: ClassVar[int] = 12
-
-    def _graph(self, source: Any) -> tuple[Any, dict[str, Any]]:
-        return _declared(source), {
-            "format": "matroska",
-            **lossless_h264_options(),
-        }
-
-
 def lossless_h264_options() -> dict[str, Any]:
     """Output options of the lossless yuv420p mezzanine, for ffmpeg-python."""
     return {
         "vcodec": "libx264",
         "preset": "ultrafast",
         "qp": 0,
-        "g": LosslessYuvWriter.keyframe_every,
+        "g": KEYFRAME_EVERY,
         "pix_fmt": "yuv420p",
         "threads": 1,
     }

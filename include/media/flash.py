@@ -8,18 +8,18 @@ policy's to say (``models/safety/policy.py``).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import ffmpeg
+import av
+import av.filter
 
 from include.errors import Bug
-from include.media.decode import VideoReader
-from include.media.ffmpeg_process import GLOBAL_ARGUMENTS, ffmpeg_binary, run_ffmpeg
+from include.media.decode import ClipFacts, Picture, VideoReader
 
 WIDTH = 480
 """Pixels: wider pictures are averaged down to this first. The filter compares mean colours of parts
 of the picture, which averaging leaves as they are."""
-_BADNESS = "lavfi.photosensitivity.badness="
+_BADNESS = "lavfi.photosensitivity.badness"
 
 
 class FlashSample(NamedTuple):
@@ -34,36 +34,82 @@ class FlashSample(NamedTuple):
     badness: float
 
 
+class FlashMeter:
+    """Measures a video's pictures as they pass, for who reads them for another reason as well.
+
+    Args:
+        facts: of the video.
+    """
+
+    def __init__(self, facts: ClipFacts) -> None:
+        self._facts = facts
+        self._window = min(240, max(2, round(facts.fps)))
+        self._found: list[float] = []
+        self._graph: Any = None
+
+    def add(self, picture: Picture) -> None:
+        """Measure the next picture."""
+        if self._graph is None:
+            self._graph = self._configured(picture.raw)
+        self._graph.push(picture.raw)
+        self._pull()
+
+    def samples(self) -> list[FlashSample]:
+        """End the measurement: one sample a frame.
+
+        Raises:
+            Bug: nothing, or not every picture, was measured.
+        """
+        if self._graph is not None:
+            self._graph.push(None)
+            self._pull()
+        found, fps = self._found[self._window :], self._facts.fps
+        if len(found) != self._facts.frames:
+            raise Bug(f"flashes were measured in {len(found)} of {self._facts.frames} frames")
+        return [FlashSample(float(n / fps), badness) for n, badness in enumerate(found)]
+
+    def _configured(self, first: Any) -> Any:
+        graph = av.filter.Graph()
+        graph.threads = 1
+        width = min(WIDTH, self._facts.width)
+        source = graph.add_buffer(
+            width=first.width,
+            height=first.height,
+            format=first.format,
+            time_base=first.time_base,
+        )
+        chain = [
+            source,
+            graph.add("scale", f"{width}:-2:flags=area"),
+            # The filter starts from black: hold the first frame until that has left its memory.
+            graph.add("fps", str(self._facts.fps)),
+            graph.add("tpad", f"start={self._window}:start_mode=clone"),
+            graph.add("photosensitivity", f"frames={self._window}:bypass=1"),
+            graph.add("buffersink"),
+        ]
+        graph.link_nodes(*chain).configure()
+        return graph
+
+    def _pull(self) -> None:
+        while True:
+            try:
+                frame = self._graph.vpull()
+            except (av.BlockingIOError, av.EOFError):
+                return
+            self._found.append(float(frame.metadata[_BADNESS]))
+
+
 def measure(video: Path) -> list[FlashSample]:
     """Measure a video of ours, one sample a frame.
 
     Raises:
-        Bug: ffmpeg failed or measured nothing.
         CorruptArtifact: it is no video.
     """
     with VideoReader(video) as reader:
-        fps = reader.facts.fps
-    window = min(240, max(2, round(fps)))
-    source = ffmpeg.input(f"file:{video.resolve()}", protocol_whitelist="file", threads=1)
-    # The filter starts from black: hold the first frame until that jump has left its memory.
-    stream = source.video.filter("scale", f"min({WIDTH},iw)", -2, flags="area")
-    stream = stream.filter("tpad", start=window, start_mode="clone")
-    stream = stream.filter("photosensitivity", frames=window, bypass=1)
-    # Standard error, because the null muxer leaves nothing else and our own runner keeps it.
-    stream = stream.filter("metadata", mode="print", file="/dev/stderr", direct=1)
-    output = ffmpeg.output(stream, "-", format="null").global_args(*GLOBAL_ARGUMENTS)
-    said = run_ffmpeg(
-        list(ffmpeg.compile(output, cmd=ffmpeg_binary())), "measuring flashes in", video
-    ).decode(errors="replace")
-    samples, time_s = [], 0.0
-    for line in said.splitlines():
-        if line.startswith("frame:"):
-            time_s = float(line.rpartition("pts_time:")[2])
-        elif line.startswith(_BADNESS):
-            samples.append(FlashSample(time_s - window / fps, float(line[len(_BADNESS) :])))
-    if len(samples) <= window:
-        raise Bug(f"ffmpeg measured no flashes in {video}: {said[-500:]}")
-    return samples[window:]
+        meter = FlashMeter(reader.facts)
+        for picture in reader.pictures():
+            meter.add(picture)
+    return meter.samples()
 
 
 def worst(samples: list[FlashSample]) -> FlashSample:

@@ -14,7 +14,6 @@ threads run while it encodes.
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 from collections import OrderedDict
@@ -22,24 +21,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import av
-import numpy as np
 
 from include.errors import (
     BadMedia,
     Bug,
     CorruptArtifact,
-    OutOfMemory,
-    StoreUnavailable,
-    UnderstudyError,
 )
 from include.media import h264
-from include.media.encode import check_yuv420, temporary_name
+from include.media.av_writer import translated
+from include.media.encode import temporary_name
+from include.media.h264_writer import H264Writer
 from include.media.mux import AUDIO_BITRATE
-from include.media.pixels import Yuv420
 from include.media.structure import boxes
 
 # x264 never reorders by more: one frame for B-frames, one more when they are references themselves.
@@ -49,13 +44,6 @@ _LAYOUTS = {1: "mono", 2: "stereo"}  # a WAV need not say which; audio.py makes 
 _LEAST_TIMESCALE = 10_000
 _LARGEST_TIMESCALE = 10_000_000
 _X264 = "keyint=infinite:scenecut=0:open-gop=0:stitchable=1:threads=1"
-_BT709 = {
-    "color_range": "tv",
-    "colorspace": "bt709",
-    "color_primaries": "bt709",
-    "color_trc": "bt709",
-    "chroma_sample_location": "center",
-}
 # What is copied needs no decoder, and looking into the pictures would take most of the time.
 _NO_DECODER = {"codec_whitelist": "none", "probesize": "32"}
 _REMEDY = "encode it again with GopWriter and the video's size, rate and preset"
@@ -76,10 +64,9 @@ class GopRange:
     frames: int
 
 
-class GopWriter:
+class GopWriter(H264Writer):
     """Writes ``Yuv420`` frames as one closed GOP of H.264, in an MP4 without sound.
 
-    Use as a context manager; the file appears under its name when the block ends without an error.
     However many frames come make one GOP: only its first is a keyframe. Read it with
     ``decode.VideoReader``, join it with ``join_gops``. The bytes depend on pixels and parameters
     only. Writers may run in parallel threads.
@@ -90,10 +77,6 @@ class GopWriter:
         fps: frame rate.
         crf: x264's constant rate factor, 1 (best) to 51.
         preset: x264's speed preset.
-
-    Attributes:
-        path: where the file will be.
-        frames: how many frames were written so far.
 
     Raises:
         Bug: an odd size, or a ``crf`` that is no number of x264's High profile.
@@ -108,91 +91,20 @@ class GopWriter:
         crf: int = 18,
         preset: str = "veryfast",
     ) -> None:
-        width, height = size
-        if min(size) < 2 or width % 2 or height % 2:
-            raise Bug(f"yuv420p needs even sizes, got {width}x{height} for {path}")
         if not 1 <= crf <= 51:
             raise Bug(f"crf must be 1 to 51, got {crf} for {path}")
-        self.path, self.frames = Path(path), 0
-        self._size, self._fps = (width, height), Fraction(fps)
-        self._options = {"preset": preset, "crf": str(crf), "profile": "high"}
-        self._temporary = temporary_name(self.path)
-        self._container: Any = None
-        self._stream: Any = None
+        options = {"preset": preset, "crf": str(crf), "profile": "high", "x264-params": _X264}
+        super().__init__(path, size, fps, options)
         self._without_sei: Any = None
-
-    def __enter__(self) -> Self:
-        try:
-            with _translated("encoding", self.path):
-                self._open()
-        except BaseException:
-            self._abandon()
-            raise
-        return self
 
     def _open(self) -> None:
         self._container = _mp4(self._temporary, self._fps)
-        options = {**self._options, **_BT709, "x264-params": _X264}
-        self._stream = self._container.add_stream("libx264", rate=self._fps, options=options)
-        context = self._stream.codec_context
-        context.width, context.height = self._size
-        context.pix_fmt, context.thread_count = "yuv420p", 1
-        context.sample_aspect_ratio = Fraction(1)
-        context.open()
+        self._add_stream()
         # x264 says in each run's first picture what it is: 700 bytes that no decoder needs.
         self._without_sei = av.BitStreamFilterContext("filter_units=remove_types=6", self._stream)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None and self._container is not None:
-                self._finish()
-        finally:
-            self._abandon()
-
-    def write(self, frame: Yuv420) -> None:
-        """Encode one more frame.
-
-        Raises:
-            Bug: the frame has another size or type, or x264 failed.
-            StoreUnavailable: the disk is full (code ``disk.full``).
-        """
-        if self._container is None:
-            raise Bug(f"the writer of {self.path} is not open: use it in a with statement")
-        planes = check_yuv420(frame, self._size, self.path)
-        packed = np.concatenate([plane.reshape(-1) for plane in planes])
-        picture = av.VideoFrame.from_numpy_buffer(
-            packed.reshape(-1, self._size[0]), format="yuv420p"
-        )
-        picture.pts, picture.time_base = self.frames, 1 / self._fps
-        with _translated("encoding", self.path):
-            self._mux(self._stream.encode(picture))
-        self.frames += 1
-
     def _mux(self, packets: Iterable[Any]) -> None:
-        for packet in packets:
-            for kept in self._without_sei.filter(packet):
-                self._container.mux(kept)
-
-    def _finish(self) -> None:
-        if not self.frames:
-            raise Bug(f"no frame was written to {self.path}")
-        with _translated("encoding", self.path):
-            self._mux(self._stream.encode(None))
-            self._container.close()
-            os.replace(self._temporary, self.path)
-
-    def _abandon(self) -> None:
-        """Leave no temporary file behind; harmless after success."""
-        container, self._container, self._stream = self._container, None, None
-        if container is not None:
-            with contextlib.suppress(OSError, av.FFmpegError):
-                container.close()
-        self._temporary.unlink(missing_ok=True)
+        super()._mux(kept for packet in packets for kept in self._without_sei.filter(packet))
 
 
 def join_gops(
@@ -229,7 +141,7 @@ def join_gops(
     dst = Path(dst)
     temporary = temporary_name(dst)
     try:
-        with _Sources(Fraction(fps)) as sources, _translated("writing", dst):
+        with _Sources(Fraction(fps)) as sources, translated("writing", dst):
             joined = _Joined(temporary, Fraction(fps), audio_wav, metadata or {})
             with contextlib.closing(joined):
                 for gop in gops:
@@ -239,26 +151,6 @@ def join_gops(
     finally:
         temporary.unlink(missing_ok=True)
     return dst
-
-
-@contextlib.contextmanager
-def _translated(what: str, path: Path) -> Iterator[None]:
-    """Turn what PyAV and the system raise into the error that decides the retry."""
-    try:
-        yield
-    except UnderstudyError:
-        raise
-    except (av.FFmpegError, OSError, MemoryError) as error:
-        number = getattr(error, "errno", None)
-        if number == errno.ENOSPC:
-            raise StoreUnavailable(
-                f"the disk is full while {what} {path}: free some space on it and run again",
-                code="disk.full",
-                where=str(path),
-            ) from error
-        if number == errno.ENOMEM or isinstance(error, MemoryError):
-            raise OutOfMemory(f"no memory is left while {what} {path}", where=str(path)) from error
-        raise Bug(f"{what} {path} failed: {error}", where=str(path)) from error
 
 
 def _timescale(fps: Fraction) -> int:

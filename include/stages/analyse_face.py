@@ -11,12 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from include.media.decode import VideoReader
-from include.media.encode import LosslessRgbWriter
+from include.media.lossless_rgb import LosslessRgbWriter
 from include.stages.chunked import Part, merge
-from include.stages.clips import Image, as_list, template_frames
+from include.stages.clips import (
+    Image,
+    as_list,
+    clip_files,
+    clip_writer,
+    face_clip_window,
+    template_frames,
+)
 from include.stages.context import Output, StageContext
 from include.stages.segments import Points, Segment, load_points, read_segments
-from include.stages.timeline import gops_of, spans_of, template_fps, template_size
+from include.stages.timeline import Gop, gops_in, gops_of, spans_of, template_fps, template_size
 from models.face.occlusion import CONTEXT, FaceStatistics, occlusion_masks, sample_numbers
 from models.face_swap.reference import ColourReference, sample_frames
 from models.lip_sync.curves import MouthCurves
@@ -28,23 +35,27 @@ Sample = tuple[Image, NDArray[np.float32]]
 
 
 def run_chunk(ctx: StageContext, artifact: str) -> Output:
-    """Find what is in front of the face.
+    """Cut out the face, and find what is in front of it.
 
-    Outputs: ``occlusion-SSS-NNNNNN`` (lossless, grey as RGB, of the segment's window, 255 where
-    something covers the face), only for parts of a segment in which something does.
-    Facts: ``occluded``: where these parts are.
+    Outputs: ``face-NNNNN`` per changed GOP (lossless RGB: the window with a margin, so that who
+    swaps the face need not decode the template); ``occlusion-SSS-NNNNNN`` (lossless, grey as RGB,
+    of the segment's window, 255 where something covers the face), only for parts of a segment in
+    which something does. Facts: ``occluded``: where these parts are.
     """
     points = load_points(ctx.fetch("track_face", "track"))
-    files: dict[str, tuple[Path, str]] = {}
+    gops = gops_in(ctx)
+    for gop in gops:
+        _cut_out(ctx, gop)
+    files: dict[str, tuple[Path, str]] = clip_files(ctx, "face", gops)
     facts: list[dict[str, Any]] = []
     for segment in read_segments(ctx.facts("track_face")):
         start, stop = max(segment.start, ctx.span.start), min(segment.stop, ctx.span.stop)
         if start >= stop:
             continue
         name = f"occlusion-{segment.index:03}-{start:06}"
-        path = ctx.scratch / f"{name}.mkv"
+        path = ctx.scratch / f"{name}.avi"
         if _write_masks(ctx, segment, start, stop, points, path):
-            files[name] = (path, "video/x-matroska")
+            files[name] = (path, "video/x-msvideo")
             facts.append({"segment": segment.index, "start": start, "stop": stop, "output": name})
     return Output(files, {"occluded": facts})
 
@@ -71,6 +82,13 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
         mouths[str(segment.index)] = segment.start + analyse_mouth(span).reference_index
     zones = mouth_zones(ctx, points)
     return Output(files, {**made.facts, "mouth_frames": mouths, "mouth_zones": zones})
+
+
+def _cut_out(ctx: StageContext, gop: Gop) -> None:
+    window = face_clip_window(ctx, gop)
+    with clip_writer(ctx, "face", gop, window) as writer:
+        for frame in template_frames(ctx, gop.start, gop.stop):
+            writer.write(np.ascontiguousarray(frame[window.slice()]))
 
 
 def mouth_zones(ctx: StageContext, points: Points) -> dict[str, list[int]]:

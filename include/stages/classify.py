@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from include.gate import check_consents
-from include.media.flash import measure
 from include.stages.context import Output, StageContext
 from include.stages.safety import (
     as_checks,
@@ -11,8 +10,8 @@ from include.stages.safety import (
     as_reasons,
     check_frames,
     judged,
-    read_frames,
     sample_indices,
+    watch,
     write_evidence,
 )
 from include.stages.segments import read_segments
@@ -42,9 +41,9 @@ def run(ctx: StageContext, artifact: str) -> Output:
     spans = [(s.start, s.stop) for s in read_segments(composed)]
     shots = ctx.facts("ingest_template")["shots"]
     indices = sample_indices(composed["frames"], fps, shots, spans)
-    frames = [(i / fps, frame) for i, frame in read_frames(video, indices, ctx.threads)]
+    frames, flashes = watch(video, indices, ctx.threads)
     own = check_frames(ctx, frames)
-    own += check_badness(measure(video))
+    own += check_badness(flashes)
     own += _script(ctx)
     findings = [*_of_template(ctx), *own]
     policy = ctx.shard.brief.policy

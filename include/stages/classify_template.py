@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from include.media.decode import VideoReader
-from include.media.flash import measure
+from include.media.decode import Picture
 from include.stages.context import Output, StageContext
 from include.stages.safety import (
     as_checks,
     as_facts,
     check_frames,
-    read_frames,
     sample_indices,
+    watch,
     write_evidence,
 )
 from include.stages.timeline import template_fps
@@ -27,14 +26,15 @@ def run(ctx: StageContext, artifact: str) -> Output:
     fps = float(template_fps(ctx))
     video = ctx.fetch("ingest_template", "video")
     indices = sample_indices(facts["frames"], fps, facts["shots"], [(0, facts["frames"])])
-    frames = [(i / fps, frame) for i, frame in read_frames(video, indices, ctx.threads)]
+    counter = FlashCounter()
+
+    def seen(picture: Picture) -> None:
+        counter.add(picture.index / fps, picture.rgb())
+        ctx.progress(picture.index + 1, facts["frames"])
+
+    frames, flashes = watch(video, indices, ctx.threads, seen)
     findings = check_frames(ctx, frames)
-    findings += check_badness(measure(video))
-    with VideoReader(video, threads=ctx.threads) as reader:
-        counter = FlashCounter()
-        for index, frame in enumerate(reader.frames()):
-            counter.add(index / fps, frame)
-            ctx.progress(index + 1, reader.facts.frames)
+    findings += check_badness(flashes)
     findings += counter.findings()
     return Output(
         write_evidence(ctx.scratch, frames, findings),

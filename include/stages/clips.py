@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from include.media.decode import VideoReader
-from include.media.encode import LosslessRgbWriter
+from include.media.lossless_rgb import LosslessRgbWriter
 from include.stages.context import StageContext
 from include.stages.timeline import Gop, template_fps, template_size
 from models.face.roi import Window
@@ -22,6 +22,15 @@ Image = NDArray[np.uint8]
 CLIP_MARGIN = 24
 """Pixels around what may change that a clip carries along, so that who upscales it needs no other
 pixels: twice the receptive field of the built-in networks, and alignment."""
+
+_FILES = {
+    "face": (".avi", "video/x-msvideo"),
+    "roi": (".avi", "video/x-msvideo"),
+    "mouth": (".avi", "video/x-msvideo"),
+    "plate": (".mkv", "video/x-matroska"),
+    "big": (".mkv", "video/x-matroska"),
+}
+"""Suffix and media type of each kind of clip."""
 
 Layers = tuple[tuple[str, str], ...]
 """(artifact, kind) of clips that lie over the template, from the lowest up."""
@@ -37,7 +46,7 @@ def clip_name(kind: str, gop: Gop) -> str:
 
 def clip_path(ctx: StageContext, kind: str, gop: Gop) -> Path:
     """Where the current chunk writes a GOP's clip."""
-    return ctx.scratch / f"{clip_name(kind, gop)}.mkv"
+    return ctx.scratch / f"{clip_name(kind, gop)}{_FILES[kind][0]}"
 
 
 def clip_writer(ctx: StageContext, kind: str, gop: Gop, window: Window) -> LosslessRgbWriter:
@@ -48,7 +57,8 @@ def clip_writer(ctx: StageContext, kind: str, gop: Gop, window: Window) -> Lossl
 
 def clip_files(ctx: StageContext, kind: str, gops: list[Gop]) -> dict[str, tuple[Path, str]]:
     """The clips that were written, as a stage's output files."""
-    return {clip_name(kind, gop): (clip_path(ctx, kind, gop), "video/x-matroska") for gop in gops}
+    media_type = _FILES[kind][1]
+    return {clip_name(kind, gop): (clip_path(ctx, kind, gop), media_type) for gop in gops}
 
 
 def clip_fact(gop: Gop, clip: Window, changed: Window | None) -> dict[str, Any]:
@@ -76,6 +86,27 @@ def template_frames(ctx: StageContext, start: int, stop: int) -> Iterator[Image]
     """The template's frames, uint8 [h, w, 3] RGB, the caller's to change."""
     with VideoReader(ctx.fetch("ingest_template", "video"), threads=ctx.threads) as reader:
         yield from reader.frames(start, stop)
+
+
+def face_clip_window(ctx: StageContext, gop: Gop) -> Window:
+    """What the clips of a changed GOP show that come before the recipient's changes are known."""
+    return gop.window.dilate(CLIP_MARGIN, template_size(ctx))
+
+
+def face_frames(ctx: StageContext, gop: Gop, start: int, stop: int) -> Iterator[Image]:
+    """Frames of the template in the window of ``face_clip_window``, as ``analyse_face`` kept them.
+
+    Args:
+        ctx: the unit.
+        gop: a changed one.
+        start: first of the GOP's frames, in the template's numbers.
+        stop: exclusive.
+
+    Yields:
+        uint8 [h, w, 3] RGB, the caller's to change.
+    """
+    with VideoReader(ctx.fetch("analyse_face", clip_name("face", gop))) as reader:
+        yield from reader.frames(start - gop.start, stop - gop.start)
 
 
 def recipient_frames(

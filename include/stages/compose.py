@@ -162,12 +162,12 @@ def _face_patches(ctx: StageContext, gop: Gop) -> Iterator[Patch]:
 
 
 def mouth_region(ctx: StageContext, gop: Gop) -> Window | None:
-    """What the mouth changed, and what ``upscale`` left for it; None when nobody speaks."""
+    """What the mouth changed, and what ``upscale`` left of the face; None when nobody speaks."""
     region = changed_window(ctx, "lip_sync", gop)
     for left in ctx.facts("upscale")["left"]:
         if left["gop"] == gop.index:
-            zone = Window(*left["window"])
-            region = zone if region is None else zone.union(region)
+            rest = Window(*left["window"])
+            region = rest if region is None else rest.union(region)
     return region
 
 

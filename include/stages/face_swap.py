@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,17 @@ import numpy as np
 from include.stages.analysis import colour_reference, mouth_frame, occlusions
 from include.stages.chunked import Part, merge
 from include.stages.clips import (
-    CLIP_MARGIN,
     Changed,
     Image,
     clip_fact,
     clip_files,
     clip_writer,
-    template_frames,
+    face_clip_window,
+    face_frames,
 )
 from include.stages.context import Output, StageContext
 from include.stages.segments import Points, Segment, load_points
-from include.stages.timeline import Gop, gops_in, spans_of, template_size
+from include.stages.timeline import Gop, gops_in, gops_of, spans_of, template_size
 from models.face.occlusion import keep_occluders
 from models.face.roi import Window
 from models.face_swap import load_swapper
@@ -63,26 +64,29 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
 
 
 def _swap_gop(ctx: StageContext, gop: Gop, swapper: MeshSwapper, points: Points) -> dict[str, Any]:
-    size = template_size(ctx)
-    clip = gop.window.dilate(CLIP_MARGIN, size)
+    clip = face_clip_window(ctx, gop)
+    inner = gop.window.relative_to(clip).slice()
     changed = Changed()
     with clip_writer(ctx, "roi", gop, clip) as writer:
-        for frame, roi, swapped in swapped_frames(ctx, gop, swapper, points):
+        for frame, roi, swapped in _swapped(ctx, gop, gop.start, gop.stop, swapper, points):
             changed.add(roi, swapped)
-            frame[gop.window.slice()] = swapped
-            writer.write(np.ascontiguousarray(frame[clip.slice()]))
-    return clip_fact(gop, clip, changed.window(gop.window, size))
+            frame[inner] = swapped
+            writer.write(frame)
+    return clip_fact(gop, clip, changed.window(gop.window, template_size(ctx)))
 
 
-def swapped_frames(ctx: StageContext, gop: Gop, swapper: MeshSwapper, points: Points) -> Any:
-    """Yield (template frame, its ROI, the swapped ROI) for every frame of a GOP."""
+def _swapped(
+    ctx: StageContext, gop: Gop, start: int, stop: int, swapper: MeshSwapper, points: Points
+) -> Iterator[tuple[Image, Image, Image]]:
+    """Yield (the template around the ROI, its ROI, the swapped ROI) for some frames of a GOP."""
     if gop.segment is None:
         raise ValueError(f"GOP {gop.index} has no face")
+    inner = gop.window.relative_to(face_clip_window(ctx, gop)).slice()
     reference = colour_reference(ctx, gop.segment)
-    masks = occlusions(ctx, gop.segment, gop.start, gop.stop)
-    frames = template_frames(ctx, gop.start, gop.stop)
-    for index, frame, mask in zip(range(gop.start, gop.stop), frames, masks, strict=True):
-        roi = np.ascontiguousarray(frame[gop.window.slice()])
+    masks = occlusions(ctx, gop.segment, start, stop)
+    frames = face_frames(ctx, gop, start, stop)
+    for index, frame, mask in zip(range(start, stop), frames, masks, strict=True):
+        roi = np.ascontiguousarray(frame[inner])
         swapped, _ = swapper.swap(roi, gop.window.to_local(points[index]), reference)
         yield frame, roi, swapped if mask is None else keep_occluders(roi, swapped, mask)
 
@@ -92,8 +96,8 @@ def _open_mouth(
 ) -> Path:
     """One swapped frame of a segment, wherever in it: chunks need not wait for each other."""
     index = mouth_frame(ctx, segment)
-    one = Gop(-1, index, index + 1, segment)
-    ((_, _, swapped),) = swapped_frames(ctx, one, swapper, points)
+    gop = next(gop for gop in gops_of(ctx) if gop.start <= index < gop.stop)
+    ((_, _, swapped),) = _swapped(ctx, gop, index, index + 1, swapper, points)
     path = ctx.scratch / f"{name}.png"
     cv2.imwrite(str(path), cv2.cvtColor(swapped, cv2.COLOR_RGB2BGR))
     return path

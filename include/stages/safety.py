@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from include.errors import CorruptArtifact
 from include.media.contact_sheet import contact_sheet
-from include.media.decode import VideoReader
+from include.media.decode import Picture, VideoReader
+from include.media.flash import FlashMeter, FlashSample
 from include.media.images import save_jpeg
 from include.stages.context import StageContext
 from models.safety.finding import Finding, Verdict
@@ -61,11 +63,37 @@ def sample_indices(
     return sorted(chosen)
 
 
-def read_frames(path: Path, indices: list[int], threads: int) -> Iterator[tuple[int, Image]]:
-    """Decode chosen frames, in order, shrunk to LONG_SIDE."""
+def watch(
+    path: Path, indices: Iterable[int], threads: int, seen: Callable[[Picture], None] | None = None
+) -> tuple[list[tuple[float, Image]], list[FlashSample]]:
+    """Decode a video of ours once, for everything that is looked for in it.
+
+    Args:
+        path: the video.
+        indices: frames to keep.
+        threads: of the decoder.
+        seen: called with every picture, for what somebody else looks for.
+
+    Returns:
+        The kept frames, shrunk to LONG_SIDE, as time in seconds and RGB uint8 [h, w, 3]; and how
+        much each frame of the video flashes.
+
+    Raises:
+        CorruptArtifact: a frame cannot be decoded, or the video ends before one of ``indices``.
+    """
+    wanted = set(indices)
+    kept: list[tuple[float, Image]] = []
     with VideoReader(path, threads=threads) as reader:
-        for index, frame in reader.pick(indices):
-            yield index, _shrink(frame)
+        if wanted and max(wanted) >= reader.facts.frames:
+            raise CorruptArtifact(f"{path} has no frame {max(wanted)}: make it again")
+        meter = FlashMeter(reader.facts)
+        for picture in reader.pictures():
+            meter.add(picture)
+            if picture.index in wanted:
+                kept.append((float(picture.index / reader.facts.fps), _shrink(picture.rgb())))
+            if seen is not None:
+                seen(picture)
+    return kept, meter.samples()
 
 
 def _shrink(frame: Image) -> Image:

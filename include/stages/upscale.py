@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from include.media.encode import LosslessYuvWriter
+from include.media.h264_writer import LosslessYuvWriter
 from include.media.pixels import rgb_to_yuv420
 from include.stages.chunked import Part, merge
 from include.stages.clips import (
@@ -17,7 +17,7 @@ from include.stages.clips import (
 )
 from include.stages.context import Output, StageContext
 from include.stages.timeline import Gop, gops_in, spans_of, template_fps, template_size
-from include.stages.upscaling import reach_of, upscale_crop, upscaler_for
+from include.stages.upscaling import Reach, reach_of, upscale_crop, upscaler_for
 from models.face.roi import Window
 from models.upscale.base import Upscaler
 
@@ -42,14 +42,14 @@ def run_chunk(ctx: StageContext, artifact: str) -> Output:
     left: list[dict[str, Any]] = []
     made: list[Gop] = []
     parts = [(gop, *share(ctx, gop)) for gop in gops_in(ctx)]
-    done, total = 0, sum(gop.frames for gop, own, _ in parts if own)
+    done, total = 0, sum(gop.frames for gop, _, _ in parts)
     for gop, own, rest in parts:
         if rest is not None:
             left.append({"gop": gop.index, "window": as_list(rest)})
-        if own is None:
-            continue
-        clips.append(_upscale_gop(ctx, gop, own, upscaler, scale))
-        made.append(gop)
+        reach = _reach(upscaler, own, rest, template_size(ctx)) if own else None
+        if reach is not None:
+            clips.append(_upscale_gop(ctx, gop, reach, upscaler, scale))
+            made.append(gop)
         done += gop.frames
         ctx.progress(done, total)
     return Output(clip_files(ctx, "big", made), {"clips": clips, "left": left, "scale": scale})
@@ -66,7 +66,7 @@ def share(ctx: StageContext, gop: Gop) -> tuple[Window | None, Window | None]:
     if x > left or x + w < right or y + h < bottom or y >= bottom:
         return changed, None  # the zone does not reach from side to side and down to the chin
     above = Window(left, top, right - left, y - top) if y > top else None
-    return above, Window(*zone)
+    return above, Window(*zone).intersection(changed)
 
 
 def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
@@ -74,10 +74,24 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
     return merge(parts, ("clips", "left"))
 
 
+def _reach(
+    upscaler: Upscaler | None, own: Window, rest: Window | None, size: tuple[int, int]
+) -> Reach | None:
+    """As far as ``own`` reaches, but no rows that ``compose`` pastes over with ``rest`` anyway."""
+    reach = reach_of(upscaler, own, size)
+    if rest is None or upscaler is None:
+        return reach
+    x, y, w, _ = as_list(reach.output)
+    height = reach_of(upscaler, rest, size).output.y - y
+    if height <= 0:
+        return None
+    output = Window(x, y, w, height)
+    return Reach(own, output, output.dilate(upscaler.receptive_field, size))
+
+
 def _upscale_gop(
-    ctx: StageContext, gop: Gop, changed: Window, upscaler: Upscaler | None, scale: int
+    ctx: StageContext, gop: Gop, reach: Reach, upscaler: Upscaler | None, scale: int
 ) -> dict[str, Any]:
-    reach = reach_of(upscaler, changed, template_size(ctx))
     size = (reach.output.w * scale, reach.output.h * scale)
     with LosslessYuvWriter(clip_path(ctx, "big", gop), size, template_fps(ctx)) as writer:
         for crop in recipient_frames(ctx, gop, reach.input, SWAPPED):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from include.media.decode import VideoReader
-from include.media.encode import LosslessYuvWriter
+from include.media.h264_writer import LosslessYuvWriter
 from include.media.pixels import Yuv420, rgb_to_yuv420
 from include.stages.chunked import Part, merge
 from include.stages.clips import clip_name, clip_path

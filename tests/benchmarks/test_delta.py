@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.campaigns import Shape
 from benchmarks.delta import Point, main, measure
+from benchmarks.floor import CHANGED, PARTS
 from benchmarks.measure import THREAD_VARIABLES
 
 
@@ -29,7 +30,7 @@ def test_a_point_is_rendered_by_both_arms_and_measured_part_by_part(tmp_path: Pa
         assert 0 < summary["delta_further"]["median"] < summary["delta_warm"]["median"]
         assert 0 < summary["linear_further"]["median"] < 2 * summary["linear"]["median"]
         assert 0 < summary["floor"]["median"] < summary["delta_warm"]["median"]
-        assert set(found[kind]["floor_parts"]) == {"decode", "warp", "upscale", "encode"}
+        assert set(found[kind]["floor_parts"]) == {*PARTS, CHANGED}
     assert {"upscale", "swap", "encode"} <= set(found["linear_cpu_by_step"])
     assert {"compose", "face_swap"} <= set(found["template"]["cpu_by_stage"])
     assert before == {name: os.environ.get(name) for name in THREAD_VARIABLES}

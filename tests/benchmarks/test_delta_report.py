@@ -13,6 +13,7 @@ from benchmarks.delta_report import draw, marginal, report
 from benchmarks.measure import Cost
 
 PARTS = {name: Cost(1.0, 0.5) for name in ("decode", "warp", "upscale", "encode")}
+PARTS["upscale_changed"] = Cost(100.0, 100.0)  # no part of the sum
 
 
 def pair(count: int, each: float, *, floor: bool = True) -> dict[str, Arm]:
@@ -57,6 +58,7 @@ def test_one_more_recipient_costs_the_difference_and_is_set_against_the_floor() 
     assert row["cpu_linear"]["median"] == pytest.approx(80.0)
     assert row["cpu_over_floor"]["median"] == pytest.approx(4.0 / 2.0)
     assert row["wall_over_floor"]["median"] == pytest.approx(4.0 / 4.0)
+    assert point(3)["cpu_summary"]["further_over_floor"]["median"] == pytest.approx(4.0 / 2.0)
 
 
 def test_one_number_of_recipients_says_nothing_about_one_more() -> None:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from include.errors import Bug, CorruptArtifact, OutOfMemory, StoreUnavailable
-from include.media import encode
+from include.media import av_writer, encode
 from include.media.decode import VideoReader
-from include.media.encode import DeliveryWriter, LosslessRgbWriter, LosslessYuvWriter
+from include.media.encode import DeliveryWriter
+from include.media.h264_writer import LosslessYuvWriter
+from include.media.lossless_rgb import LosslessRgbWriter
 from include.media.pixels import U8, Yuv420, rgb_to_yuv420
 
 FPS = Fraction(30000, 1001)
@@ -42,10 +44,10 @@ def children() -> list[int]:
 @pytest.mark.parametrize("size", [(64, 48), (97, 61), (322, 256), (2, 2)])
 def test_rgb_clips_are_lossless_at_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
     frames = moving(*size, 7)
-    with LosslessRgbWriter(tmp_path / "a.mkv", size, FPS) as writer:
+    with LosslessRgbWriter(tmp_path / "a.avi", size, FPS) as writer:
         for frame in frames:
             writer.write(frame)
-    with VideoReader(tmp_path / "a.mkv") as reader:
+    with VideoReader(tmp_path / "a.avi") as reader:
         assert (reader.facts.size, reader.facts.fps, reader.facts.frames) == (size, FPS, 7)
         assert np.array_equal(np.stack(list(reader.frames())), np.stack(frames))
 
@@ -170,34 +172,44 @@ def test_a_writer_without_frames_is_an_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["rgb", "yuv", "delivery"])
 def test_a_full_disk_is_told_from_other_failures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     full = tmp_path / "full"
     full.symlink_to("/dev/full")
-    monkeypatch.setattr(encode, "temporary_name", lambda _path: full)
-    writer = LosslessRgbWriter(tmp_path / "a.mkv", (320, 240), 25)
+    for module in (av_writer, encode):
+        monkeypatch.setattr(module, "temporary_name", lambda _path: full)
     with pytest.raises(StoreUnavailable) as caught:
-        record(writer, moving(320, 240, 30))
+        write(kind, tmp_path / "a.mkv", moving(320, 240, 30), (320, 240))
     assert caught.value.code == "disk.full"
     assert "a.mkv" in caught.value.message
 
 
 def test_ffmpegs_last_words_are_in_the_error(tmp_path: Path) -> None:
-    writer = LosslessRgbWriter(tmp_path / "missing" / "a.mkv", (64, 48), 25)
+    path = tmp_path / "missing" / "a.mkv"
     with pytest.raises(Bug, match="No such file or directory"):
-        record(writer, moving(64, 48, 500))
+        write("delivery", path, moving(64, 48, 500), (64, 48))
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    writer = LosslessRgbWriter(tmp_path / "missing" / "a.avi", (64, 48), 25)
+    with pytest.raises(Bug, match=r"a\.avi failed: .*No such file or directory"):
+        record(writer, moving(64, 48, 2))
 
 
 def test_a_killed_ffmpeg_is_noticed(tmp_path: Path) -> None:
-    def killing() -> Iterator[U8]:
-        for number, frame in enumerate(moving(320, 240, 40)):
-            if number == 3:
-                os.kill(children()[-1], signal.SIGKILL)
-            yield frame
+    frames = [rgb_to_yuv420(frame) for frame in moving(320, 240, 40)]
+
+    def write_and_kill() -> None:
+        with DeliveryWriter(tmp_path / "a.mp4", (320, 240), 25) as writer:
+            for number, frame in enumerate(frames):
+                if number == 3:
+                    os.kill(children()[-1], signal.SIGKILL)
+                writer.write(frame)
 
     with pytest.raises(OutOfMemory, match="killed"):
-        record(LosslessRgbWriter(tmp_path / "a.mkv", (320, 240), 25), killing())
+        write_and_kill()
     assert list(tmp_path.iterdir()) == []
 
 

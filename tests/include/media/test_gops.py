@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from include.errors import Bug, CorruptArtifact, StoreUnavailable
-from include.media import gops, h264
+from include.media import av_writer, gops, h264
 from include.media.audio import Audio, read_audio, write_wav
 from include.media.decode import VideoReader
 from include.media.ffmpeg_process import ffmpeg_binary
@@ -174,6 +174,18 @@ def test_what_cannot_be_encoded_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("size", [(64, 48), (66, 50), (130, 98), (98, 130)])
+def test_every_plane_is_encoded_as_it_is_at_any_even_size(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    frames = pictures(4, size=size)
+    with VideoReader(write_gop(tmp_path / "a.mp4", frames, crf=1)) as reader:
+        for given, found in zip(frames, reader.yuv_frames(), strict=True):
+            for plane in ("y", "u", "v"):
+                apart = getattr(given, plane).astype(int) - getattr(found, plane)
+                assert np.abs(apart).mean() < 1
+
+
 def test_an_existing_file_is_replaced_only_on_success(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"old")
@@ -187,7 +199,8 @@ def test_an_existing_file_is_replaced_only_on_success(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_from_other_failures(
     tmp_path: Path, seven: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gops, "temporary_name", lambda _path: full_disk(tmp_path))
+    for module in (gops, av_writer):
+        monkeypatch.setattr(module, "temporary_name", lambda _path: full_disk(tmp_path))
     with pytest.raises(StoreUnavailable) as caught:
         write_gop(tmp_path / "a.mp4", pictures(60, size=(320, 240)), crf=1)
     assert caught.value.code == "disk.full"

@@ -11,7 +11,8 @@ import pytest
 from include.errors import BadMedia, StoreUnavailable
 from include.media import normalise
 from include.media.decode import VideoReader
-from include.media.encode import DeliveryWriter, LosslessYuvWriter
+from include.media.encode import DeliveryWriter
+from include.media.h264_writer import LosslessYuvWriter
 from include.media.images import load_photo
 from include.media.normalise import NormalisedTemplate, normalise_template
 from include.media.pixels import U8, Yuv420, rgb_to_yuv420
