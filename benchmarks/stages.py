@@ -28,7 +28,7 @@ from include.store.cache import ArtifactCache
 
 _FACE_STAGES = {"upscale_plate", "analyse_face", "face_swap", "lip_sync", "upscale", "compose"}
 _OTHER_STAGES = {"encode_plate"}
-_FRAMELESS = {"ingest_recipients", "sign", "publish"}
+_FRAMELESS = {"ingest_recipients", "measure_inputs", "measure_render", "sign", "publish"}
 
 
 @dataclass(frozen=True)

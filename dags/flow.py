@@ -57,8 +57,11 @@ COMMON_PARAMS = {
 
 
 def stage_edges() -> list[tuple[str, str]]:
-    """Which stage follows which, from what they read; edges that others imply are left out."""
-    reads = {name: {MAKER[a].name for a in spec.upstream} for name, spec in STAGES.items()}
+    """Which stage follows which, from what they read or wait for; what others imply is left out."""
+    reads = {
+        name: {MAKER[a].name for a in (*spec.upstream, *spec.after)}
+        for name, spec in STAGES.items()
+    }
     behind: dict[str, set[str]] = {}
     for name in STAGES:  # in the order of the flow: what a stage reads comes before it
         behind[name] = set().union(reads[name], *(behind[made] for made in reads[name]))
@@ -80,7 +83,7 @@ def render_graph(draft: Any) -> None:
     shards = plan(checked)
     stages = _stages(shards)
     items = collect_reviews()
-    stages["classify"] >> items
+    [stages["classify"], stages["measure_render"]] >> items
     reviewed = review_row.expand(item=items)
     done = report()
     [stages["publish"], reviewed] >> done
@@ -142,8 +145,12 @@ def _row_chunks(shards: Any, stages: dict[str, Any]) -> None:
     rows = StageOperator.partial(
         task_id="ingest_for_chunks", **stage_defaults("ingest_recipients")
     ).expand(shard=chunks)
+    measured = StageOperator.partial(
+        task_id="measure_for_chunks", **stage_defaults("measure_inputs")
+    ).expand(shard=chunks)
     row_chunk.expand(chunk=chunks)
-    [rows, stages["analyse_face"]] >> made["face_swap"]
+    rows >> measured
+    [measured, stages["measure_template"], stages["analyse_face"]] >> made["face_swap"]
     ready = chunks_done.override(task_id="row_chunks_done")()
     [made["lip_sync"], made["upscale"]] >> ready >> stages["face_swap"]
     composed = StageOperator.partial(

@@ -20,13 +20,13 @@ FINAL = "publish"
 """The artifact that a campaign is for."""
 
 _READERS: dict[str, tuple[StageSpec, ...]] = {
-    artifact: tuple(spec for spec in STAGES.values() if artifact in spec.upstream)
+    artifact: tuple(s for s in STAGES.values() if artifact in (*s.upstream, *s.after))
     for artifact in MAKER
 }
 
 
 def _behind(spec: StageSpec) -> tuple[str, ...]:
-    """Everything that is made from what a stage makes, directly or not."""
+    """Everything that is made from what a stage makes, or waits for it, directly or not."""
     behind: list[str] = list(spec.artifacts)
     for artifact in behind:  # grows while it is walked
         made = (name for reader in _READERS[artifact] for name in reader.artifacts)
@@ -82,7 +82,7 @@ class _Index:
         return self.cache.lookup(part.stage, part.key()) is not None
 
     def needed(self, artifact: str, unit: UnitPlan) -> bool:
-        """Whether something that is still missing is made from this artifact."""
+        """Whether something that is still missing is made from this artifact, or waits for it."""
         if self.exists(FINAL, unit):
             return False
         return artifact == FINAL or any(
@@ -129,7 +129,7 @@ def _look_ahead(index: _Index, spec: StageSpec, units: tuple[UnitPlan, ...]) -> 
     unfinished = [unit for unit in units if not index.exists(FINAL, unit)]
     index.ask(spec.artifacts, unfinished)
     missing = [u for u in unfinished if not all(index.exists(name, u) for name in spec.artifacts)]
-    index.ask((*_behind(spec), *spec.upstream), missing)
+    index.ask((*_behind(spec), *spec.upstream, *spec.after), missing)
 
 
 def _template(index: _Index, spec: StageSpec, shard: ShardPlan) -> UnitResult | None:
@@ -170,7 +170,8 @@ def _hit(spec: StageSpec, unit: UnitPlan) -> UnitResult:
 
 def _lacking(index: _Index, spec: StageSpec, unit: UnitPlan) -> UnitResult | None:
     """What a unit that has to be made lacks; None when it can be made."""
-    missing = [name for name in spec.upstream if not index.at_hand(name, unit)]
+    needs = (*spec.upstream, *spec.after)
+    missing = [name for name in needs if not index.at_hand(name, unit)]
     if not missing:
         return None
     return UnitResult(

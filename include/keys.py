@@ -9,6 +9,8 @@ from include.contracts.brief import Brief
 from include.contracts.manifest import BackendRef, KeyMaterial
 from include.contracts.plan import SourceRef, UnitPlan
 from include.errors import BadBrief
+from include.features.catalogue import AssetKind
+from include.features.rules import rules_digest
 from include.stages.specs import MAKER
 from models.registry import DECLARED_ENV, backend, backends
 
@@ -29,6 +31,10 @@ BACKEND_OF = {
     "upscale": "upscale",
     "compose": "upscale",
     "classify": "safety",
+    "measure_template": "quality",
+    "measure_inputs/photo": "quality",
+    "measure_inputs/audio": "quality",
+    "measure_render": "quality",
 }
 """Artifact to the package below ``models`` whose registry lists its backends."""
 
@@ -98,6 +104,7 @@ def template_materials(
     )
     _add(made, "analyse_face", backend=_backend("analyse_face", "mesh"))
     _add(made, "classify_template", backend=_backend("classify_template", "ensemble"))
+    _measured(made, "measure_template", "template", video)
     return made
 
 
@@ -114,12 +121,16 @@ def row_materials(brief: Brief, template: UnitPlan, row: UnitPlan) -> Materials:
         sources={"audio": source["audio"]} if "audio" in source else {},
         backend=None if "audio" in source else _backend("ingest_recipients/voice", "espeak-ng"),
     )
+    face, voice = ("ingest_recipients/face",), ("ingest_recipients/voice",)
+    _measured(made, "measure_inputs/photo", "photo", {"face": source["face"]}, face)
+    audio = {"audio": source["audio"]} if "audio" in source else {}
+    _measured(made, "measure_inputs/audio", "audio", audio, voice)
     _add(made, "face_swap", backend=_backend("face_swap", "mesh"))
-    voice = brief.voice.model_dump(mode="json")
+    speech = brief.voice.model_dump(mode="json")
     _add(
         made,
         "lip_sync",
-        params={"voice": voice, "lip_sync": row.lip_sync},
+        params={"voice": speech, "lip_sync": row.lip_sync},
         backend=_backend("lip_sync", "viseme"),
     )
     # A row that speaks leaves the mouth to compose.
@@ -133,7 +144,7 @@ def row_materials(brief: Brief, template: UnitPlan, row: UnitPlan) -> Materials:
             "scale": brief.output.scale,
             "crf": brief.output.crf,
             "tier": brief.tier,
-            "voice": voice,
+            "voice": speech,
         },
         sources={"bed": bed.blob.sha256} if bed else {},
         backend=upscaler,
@@ -148,10 +159,23 @@ def row_materials(brief: Brief, template: UnitPlan, row: UnitPlan) -> Materials:
         },
         backend=_backend("classify", "ensemble"),
     )
+    _measured(made, "measure_render", "render", {})
     title = {"campaign": brief.campaign, "recipient": row.id}
     _add(made, "sign", params=title)
     _add(made, "publish", params=title)
     return {name: material for name, material in made.items() if name not in template.materials}
+
+
+def _measured(
+    made: Materials,
+    artifact: str,
+    kind: AssetKind,
+    sources: dict[str, Sha256],
+    upstream: tuple[str, ...] | None = None,
+) -> None:
+    """A measurement exists only where its kind's hard rules hold, so they are in its key."""
+    params, measures = {"rules": rules_digest(kind)}, _backend(artifact, "measures")
+    _add(made, artifact, params=params, sources=sources, backend=measures, upstream=upstream)
 
 
 def chunk_material(material: KeyMaterial, index: int) -> KeyMaterial:
@@ -172,7 +196,9 @@ def _add(
     params: dict[str, Any] | None = None,
     sources: dict[str, Sha256] | None = None,
     backend: BackendRef | None = None,
+    upstream: tuple[str, ...] | None = None,
 ) -> None:
+    """Add an artifact's material; ``upstream`` where it reads less than all that its stage does."""
     spec = MAKER[artifact]
     made[artifact] = KeyMaterial(
         stage=artifact,
@@ -180,7 +206,7 @@ def _add(
         backend=backend,
         params=params or {},
         sources=sources or {},
-        upstream={name: made[name].key() for name in spec.upstream},
+        upstream={name: made[name].key() for name in upstream or spec.upstream},
     )
 
 

@@ -20,6 +20,8 @@ def collect_reviews(
 ) -> list[ReviewItem]:
     """The rows of a campaign that a person has to look at and nobody has answered yet.
 
+    A row whose video broke a hard rule is not asked about: no answer would release it.
+
     Args:
         shards: references as they come out of planning.
         settings: says which store they lie in.
@@ -30,6 +32,7 @@ def collect_reviews(
         if (manifest := classified(cache, unit)) is not None
         and manifest.facts["verdict"] == "review"
         and decision_of(cache, unit) is None
+        and cache.lookup("measure_render", unit.key("measure_render")) is not None
     ]
 
 

@@ -28,11 +28,13 @@ TASK_S = 3.0
 """What a task costs beside its rows: Airflow's share, the interpreter, imports, models. Seconds."""
 ROW_S = {
     "ingest_recipients": 1.0,
+    "measure_inputs": 0.2,
     "face_swap": 2.4,
     "lip_sync": 2.3,
     "upscale": 2.0,
     "compose": 12.5,
     "classify": 3.0,
+    "measure_render": 1.5,
     "sign": 0.2,
     "publish": 0.2,
 }

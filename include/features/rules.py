@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from include.contracts.base import Sha256
 from include.contracts.features import FeatureValue
@@ -30,8 +31,12 @@ def hard_rules(kind: AssetKind) -> tuple[HardRule, ...]:
     return suite_of(kind).hard
 
 
+@cache
 def rules_digest(kind: AssetKind) -> Sha256:
-    """Digest of a kind's hard rules: part of the key of whatever passed them."""
+    """Digest of a kind's hard rules: part of the key of whatever passed them.
+
+    Kept, because a plan asks for each of its thousands of rows.
+    """
     return suite_of(kind).hard_digest
 
 

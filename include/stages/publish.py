@@ -8,6 +8,7 @@ from typing import Any
 from include import VERSION
 from include.contracts.manifest import BlobRef, Manifest
 from include.errors import ProvenanceError
+from include.features.collect import MEASURED, collected_values, row_manifests
 from include.gate import check_consents
 from include.provenance.verify import require_verified
 from include.stages.context import Hold, Output, StageContext
@@ -99,6 +100,7 @@ def _report(ctx: StageContext, verdict: str) -> dict[str, Any]:
             "reasons": made["classify"].facts["reasons"],
         },
         "photo": made["ingest_recipients/face"].facts,
+        "features": _features(ctx),
         "stages": {
             name: {
                 "key": manifest.key,
@@ -110,6 +112,18 @@ def _report(ctx: StageContext, verdict: str) -> dict[str, Any]:
             for name, manifest in made.items()
         },
     }
+
+
+def _features(ctx: StageContext) -> dict[str, Any]:
+    """What was measured of the photo, the voice and the video, by kind."""
+    measured: dict[str, Any] = {
+        MEASURED[name]: dict(ctx.facts(name)["features"])
+        for name in MEASURED
+        if name in ctx.unit.materials
+    }
+    made = row_manifests(ctx.cache, ctx.unit)
+    measured["render"] |= collected_values(made, ctx.settings.core_hour)
+    return measured
 
 
 def _backend(manifest: Manifest) -> str | None:

@@ -15,7 +15,9 @@ class StageSpec:
 
     ``artifacts`` are the names under which it stores its outputs, each with a key of its own
     (a stage that makes two things a row, such as face and voice, has two). ``upstream`` are the
-    artifacts it reads; their *keys* are in its keys.
+    artifacts it reads; their *keys* are in its keys. ``after`` are artifacts that must exist before
+    it runs although it does not make its own from them: checks that it waits for. Their keys are
+    not in its keys, so a check that changes is made again and what it gates is not.
     """
 
     name: str
@@ -24,6 +26,7 @@ class StageSpec:
     """``template``: once per template. ``row``: once per recipient."""
     artifacts: tuple[str, ...]
     upstream: tuple[str, ...]
+    after: tuple[str, ...] = ()
     pool: str = "cpu"
     """The Airflow pool whose slots it takes: ``cpu`` or ``io``."""
     timeout: timedelta = timedelta(minutes=30)
@@ -32,6 +35,11 @@ class StageSpec:
     chunked: bool = False
     """Whether a long template is worked through in chunks, each an artifact of its own."""
 
+
+_CHECKED = ("measure_template", "measure_inputs/photo", "measure_inputs/audio")
+"""Before anything is rendered for a row."""
+_RELEASABLE = ("measure_inputs/photo", "measure_inputs/audio", "measure_render")
+"""Before a row's video is signed and published."""
 
 _ALL = (
     StageSpec(
@@ -51,7 +59,7 @@ _ALL = (
     ),
     StageSpec(
         name="upscale_plate",
-        version=2,
+        version=3,
         scope="template",
         artifacts=("upscale_plate",),
         upstream=("ingest_template", "track_face"),
@@ -69,7 +77,7 @@ _ALL = (
     ),
     StageSpec(
         name="analyse_face",
-        version=1,
+        version=2,
         scope="template",
         artifacts=("analyse_face",),
         upstream=("ingest_template", "track_face"),
@@ -83,6 +91,14 @@ _ALL = (
         upstream=("ingest_template",),
     ),
     StageSpec(
+        name="measure_template",
+        version=1,
+        scope="template",
+        artifacts=("measure_template",),
+        upstream=("ingest_template", "track_face"),
+        memory_mib=1024,
+    ),
+    StageSpec(
         name="ingest_recipients",
         version=1,
         scope="row",
@@ -91,16 +107,26 @@ _ALL = (
         timeout=timedelta(minutes=10),
     ),
     StageSpec(
+        name="measure_inputs",
+        version=1,
+        scope="row",
+        artifacts=("measure_inputs/photo", "measure_inputs/audio"),
+        upstream=("ingest_recipients/face", "ingest_recipients/voice"),
+        timeout=timedelta(minutes=10),
+        memory_mib=1024,
+    ),
+    StageSpec(
         name="face_swap",
-        version=2,
+        version=3,
         scope="row",
         artifacts=("face_swap",),
         upstream=("ingest_template", "track_face", "analyse_face", "ingest_recipients/face"),
+        after=_CHECKED,
         chunked=True,
     ),
     StageSpec(
         name="lip_sync",
-        version=2,
+        version=3,
         scope="row",
         artifacts=("lip_sync",),
         upstream=(
@@ -110,11 +136,12 @@ _ALL = (
             "face_swap",
             "ingest_recipients/voice",
         ),
+        after=_CHECKED,
         chunked=True,
     ),
     StageSpec(
         name="upscale",
-        version=2,
+        version=3,
         scope="row",
         artifacts=("upscale",),
         upstream=("ingest_template", "track_face", "analyse_face", "face_swap"),
@@ -136,6 +163,7 @@ _ALL = (
             "lip_sync",
             "ingest_recipients/voice",
         ),
+        after=_CHECKED,
         timeout=timedelta(hours=1),
         chunked=True,
     ),
@@ -147,11 +175,27 @@ _ALL = (
         upstream=("compose", "classify_template", "ingest_recipients/voice", "track_face"),
     ),
     StageSpec(
+        name="measure_render",
+        version=1,
+        scope="row",
+        artifacts=("measure_render",),
+        upstream=(
+            "ingest_template",
+            "track_face",
+            "upscale_plate",
+            "ingest_recipients/face",
+            "ingest_recipients/voice",
+            "lip_sync",
+            "compose",
+        ),
+    ),
+    StageSpec(
         name="sign",
         version=1,
         scope="row",
         artifacts=("sign",),
         upstream=("compose", "classify"),
+        after=_RELEASABLE,
         pool="io",
         timeout=timedelta(minutes=10),
         memory_mib=512,
@@ -162,6 +206,7 @@ _ALL = (
         scope="row",
         artifacts=("publish",),
         upstream=("sign",),
+        after=_RELEASABLE,
         pool="io",
         timeout=timedelta(minutes=10),
         memory_mib=512,

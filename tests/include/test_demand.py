@@ -116,13 +116,13 @@ def test_a_template_artifact_that_no_missing_artifact_is_made_from_stays_unmade(
 
 def test_a_publication_that_lost_its_file_is_made_again(campaign: Campaign) -> None:
     finish(campaign)
-    campaign.make(campaign.rows[1], "sign")
+    campaign.make(campaign.rows[1], "sign", *STAGES["publish"].after)
     campaign.lose_blob(campaign.rows[1], "publish")
     assert campaign.to_make("publish", campaign.shards[0]) == ("ben",)
 
 
 def test_a_row_without_its_inputs_is_skipped_with_their_names(campaign: Campaign) -> None:
-    campaign.make(campaign.rows[0], "compose", "classify")
+    campaign.make(campaign.rows[0], "compose", "classify", *STAGES["sign"].after)
     found = demand(campaign.cache, campaign.shards[0], STAGES["sign"])
     assert found.to_make == ("ann",)
     assert [(r.id, r.code) for r in found.results] == [("ben", "upstream.missing")]
@@ -139,3 +139,40 @@ def test_only_the_rows_asked_for_are_looked_at(campaign: Campaign) -> None:
 def test_a_plan_that_names_no_rows_demands_its_template(campaign: Campaign) -> None:
     own = campaign.own.model_copy(update={"shared_by": ()})
     assert campaign.to_make("ingest_template", own) == (TEMPLATE_UNIT,)
+
+
+def test_a_check_is_made_although_nothing_is_made_from_it(campaign: Campaign) -> None:
+    row = campaign.rows[0]
+    row_inputs = ("ingest_recipients/face", "ingest_recipients/voice")
+    campaign.make(row, *row_inputs)
+    assert "ann" in campaign.to_make("measure_inputs", campaign.shards[0])
+    everything = [name for name in ROW_ARTIFACTS if name not in ("sign", "publish")]
+    campaign.make(row, *(name for name in everything if name != "measure_render"))
+    campaign.make(campaign.template, *(n for n, s in MAKER.items() if s.scope == "template"))
+    assert "ann" in campaign.to_make("measure_render", campaign.shards[0])
+
+
+def test_nothing_is_rendered_for_a_row_whose_check_is_missing(campaign: Campaign) -> None:
+    row, gated = campaign.rows[0], STAGES["face_swap"]
+    campaign.make(campaign.template, *(n for n, s in MAKER.items() if s.scope == "template"))
+    campaign.make(row, "ingest_recipients/face", "measure_inputs/audio")
+    found = demand(campaign.cache, campaign.shards[0], gated)
+    assert found.to_make == ()
+    assert "measure_inputs/photo" in (found.results[0].message or "")
+    campaign.make(row, "measure_inputs/photo")
+    assert campaign.to_make("face_swap", campaign.shards[0]) == ("ann",)
+
+
+def test_a_check_that_was_changed_is_made_again_and_what_it_gates_is_not(
+    campaign: Campaign,
+) -> None:
+    row = campaign.rows[0]
+    campaign.make(campaign.template, *(n for n, s in MAKER.items() if s.scope == "template"))
+    made = [n for n in ROW_ARTIFACTS if not n.startswith("measure_inputs")]
+    campaign.make(row, *(n for n in made if n not in ("sign", "publish")))
+    shard = campaign.shards[0]
+    assert "ann" in campaign.to_make("measure_inputs", shard)
+    for stage in ("face_swap", "lip_sync", "upscale", "compose"):
+        assert "ann" not in campaign.to_make(stage, shard)
+    found = demand(campaign.cache, shard, STAGES["sign"])
+    assert "ann" not in found.to_make, "the video waits for the check"

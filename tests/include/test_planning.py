@@ -130,7 +130,8 @@ def test_another_script_changes_the_voice_and_what_hears_it(campaign: Campaign) 
     campaign.rows.clear()
     campaign.add("anna", script="Good morning {name}")
     assert changed(before, keys(campaign)) == {
-        "ingest_recipients/voice", "lip_sync", "compose", "classify", "sign", "publish",
+        "ingest_recipients/voice", "measure_inputs/audio", "lip_sync", "compose", "classify",
+        "measure_render", "sign", "publish",
     }  # fmt: skip
 
 
@@ -140,8 +141,8 @@ def test_another_photo_leaves_voice_and_template_alone(campaign: Campaign) -> No
     (campaign.root / "anna.jpg").write_bytes(b"another")
     campaign.consent("anna.json", campaign.root / "anna.jpg", {"face_swap", "lip_sync"})
     assert changed(before, keys(campaign)) == {
-        "ingest_recipients/face", "face_swap", "lip_sync", "upscale", "compose", "classify",
-        "sign", "publish",
+        "ingest_recipients/face", "measure_inputs/photo", "face_swap", "lip_sync", "upscale",
+        "compose", "classify", "measure_render", "sign", "publish",
     }  # fmt: skip
 
 
@@ -150,7 +151,8 @@ def test_another_upscaler_leaves_the_swap_and_the_mouth_alone(campaign: Campaign
     before = keys(campaign)
     campaign.brief.write_text(BRIEF + "tier: preview\n")
     assert changed(before, keys(campaign)) == {
-        "upscale_plate", "encode_plate", "upscale", "compose", "classify", "sign", "publish",
+        "upscale_plate", "encode_plate", "upscale", "compose", "classify", "measure_render",
+        "sign", "publish",
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from include import errors
 from include.contracts.stage import StageRequest, StageResult
+from include.stages.specs import MAKER, STAGES
 
 pytestmark = pytest.mark.airflow
 
@@ -24,11 +25,11 @@ def request_of(store, ref):
 
 
 def ready_to_compose(publish, shard, *units):
-    for unit in units:
-        for artifact in ("face_swap", "upscale", "lip_sync", "ingest_recipients/voice"):
+    compose = STAGES["compose"]
+    for artifact in (*compose.upstream, *compose.after):
+        owners = ("template",) if MAKER[artifact].scope == "template" else units
+        for unit in owners:
             publish(shard, unit, artifact)
-    for artifact in ("ingest_template", "track_face", "upscale_plate", "encode_plate"):
-        publish(shard, "template", artifact)
 
 
 def test_a_stage_gets_its_units_and_hands_on_a_reference(store, shard, worker, context):

@@ -203,8 +203,8 @@ def test_another_script_renders_the_voice_onward_and_nothing_else(rendered) -> N
     tiny.rows = [{**row, "script": "Hey {name}."} for row in tiny.rows if row["id"] == "eve"]
     plan = plan_campaign(str(tiny.write()), tiny.settings)
     again = run_campaign(plan, tiny.settings, run_id="other-script")
-    expected = ["ingest_recipients", "lip_sync", "compose", "classify", "sign", "publish"]
-    assert again.processes == expected
+    expected = ["ingest_recipients", "measure_inputs", "lip_sync", "compose", "classify"]
+    assert again.processes == [*expected, "measure_render", "sign", "publish"]
 
 
 def digests(plan: CampaignPlan, unit: str, names: tuple[str, ...]) -> dict[str, str]:
@@ -218,7 +218,7 @@ def digests(plan: CampaignPlan, unit: str, names: tuple[str, ...]) -> dict[str, 
 MADE = (
     "ingest_template", "track_face", "upscale_plate", "encode_plate", "analyse_face",
     "ingest_recipients/face", "ingest_recipients/voice", "face_swap", "lip_sync", "upscale",
-    "compose",
+    "compose", "measure_template", "measure_inputs/photo", "measure_inputs/audio", "measure_render",
 )  # fmt: skip
 
 
@@ -236,8 +236,8 @@ def test_threads_and_a_second_rendering_change_no_byte_before_signing(
     before = digests(plan, "eve", MADE)
     fresh = tiny.settings.with_store(str(tmp_path / "store"))
     again = plan_campaign(str(tiny.path), fresh)
-    made = run_campaign(again, fresh, threads=2, until="compose")
-    assert made.unit("compose", "eve").status == "made", made.said
+    made = run_campaign(again, fresh, threads=2, until="measure_render")
+    assert made.unit("measure_render", "eve").status == "made", made.said
     assert digests(again, "eve", MADE) == before
 
 
