@@ -1,0 +1,312 @@
+"""A tenant's rows through Great Expectations: verdicts, reports, references and gates."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from include.drift import gates
+from include.errors import BadInput, CorruptArtifact
+from include.features.catalogue import FEATURES
+from include.samples.feature_rows import RowModel, changed, measured_rows
+from include.store import open_store
+
+pytestmark = pytest.mark.airflow
+
+TENANT = "acme"
+START = datetime(2026, 3, 1, 6, tzinfo=UTC)
+LATER = START + timedelta(days=3)
+CLEAN = RowModel.fit("photo", measured_rows("photo"))
+WARM = RowModel.fit(
+    "photo", changed(measured_rows("photo"), warmth=12.0, colour_temperature=-900.0)
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path / "store"))
+
+
+def collect(store, model, seed, count, start, campaign="spring"):
+    from include.drift.rows import write_rows
+
+    rows = model.rows_of(seed, count, start=start, campaign=campaign)
+    return write_rows(store, TENANT, f"run-{seed}", rows)
+
+
+def validate(store, run="check", **options):
+    from include.drift.validate import validate_tenant
+
+    return validate_tenant(store, TENANT, run, kinds=("photo",), **options)
+
+
+@pytest.fixture
+def accepted(store):
+    """A store with 600 clean rows, accepted as the reference."""
+    from include.drift.reference import accept, keep_batch
+    from include.drift.rows import read_rows
+
+    collect(store, CLEAN, 1, 600, START)
+    batch = keep_batch(store, TENANT, "photo", read_rows(store, TENANT, "photo"))
+    return accept(store, TENANT, "photo", batch, by="Ada")
+
+
+def test_a_row_is_stored_once_and_comes_back_as_it_was(store):
+    from include.drift.rows import read_rows
+
+    rows = CLEAN.rows_of(1, 5, start=START)
+    assert len(collect(store, CLEAN, 1, 5, START)) == 1
+    assert collect(store, CLEAN, 1, 5, START) == []
+    frame = read_rows(store, TENANT, "photo")
+    assert list(frame["asset"]) == [row.asset for row in rows]
+    assert frame["at"][0].to_pydatetime() == rows[0].made_at
+    for feature in FEATURES["photo"]:
+        assert list(frame[feature.name]) == [row.values[feature.name] for row in rows]
+
+
+def test_nulls_and_flags_come_back_as_nulls_and_flags(store):
+    from include.drift.rows import read_rows, write_rows
+
+    model = RowModel.fit(
+        "audio", [dict.fromkeys(f.name for f in FEATURES["audio"]) | {"speech_present": True}]
+    )
+    write_rows(store, TENANT, "run", model.rows_of(1, 3, start=START))
+    frame = read_rows(store, TENANT, "audio")
+    assert frame["loudness"].isna().all()
+    assert list(frame["codec"]) == [None] * 3
+    assert list(frame["speech_present"]) == [True] * 3
+
+
+def test_rows_are_filed_by_day_and_read_from_a_time_on(store):
+    from include.drift.rows import read_rows
+
+    collect(store, CLEAN, 1, 30, START.replace(hour=23, minute=45))
+    days = [info.key.split("/")[3] for info in store.list(f"{TENANT}/features/photo/")]
+    assert days == ["2026-03-01", "2026-03-02"]
+    assert len(read_rows(store, TENANT, "photo")) == 30
+    midnight = START.replace(day=2, hour=0)
+    assert len(read_rows(store, TENANT, "photo", midnight)) == 15
+
+
+def test_rows_that_were_tampered_with_are_refused(store):
+    from include.drift.rows import read_rows
+
+    (key,) = collect(store, CLEAN, 1, 5, START)
+    store.put(key, store.get(key)[:-1] + b"!")
+    with pytest.raises(CorruptArtifact, match="other bytes than its name says"):
+        read_rows(store, TENANT, "photo")
+
+
+def test_without_rows_nothing_is_said(store):
+    (photo,) = validate(store).verdict.kinds
+    assert (photo.outcome, photo.rows) == ("too_few", 0)
+
+
+def test_without_a_reference_rows_are_kept_so_that_they_can_become_one(store):
+    from include.drift.reference import accept
+
+    collect(store, CLEAN, 1, 250, START)
+    (photo,) = validate(store).verdict.kinds
+    assert (photo.outcome, photo.findings) == ("no_reference", ())
+    assert accept(store, TENANT, "photo", photo.batch, by="Ada").rows == 250
+
+
+def test_a_reference_is_frozen_with_who_accepted_it(store, accepted):
+    from include.drift.reference import accept, newest, read_window
+
+    assert (accepted.version, accepted.accepted_by, accepted.rows) == (1, "Ada", 600)
+    assert len(read_window(store, accepted)) == 600
+    again = accept(store, TENANT, "photo", accepted.rows_sha256, by="Bob")
+    assert again == accepted == newest(store, TENANT, "photo")
+
+
+def test_a_reference_of_too_few_rows_and_one_that_is_not_there_are_refused(store):
+    from include.drift.reference import accept, keep_batch
+    from include.drift.rows import read_rows
+
+    collect(store, CLEAN, 1, 199, START)
+    batch = keep_batch(store, TENANT, "photo", read_rows(store, TENANT, "photo"))
+    with pytest.raises(BadInput, match="199 rows are too few"):
+        accept(store, TENANT, "photo", batch, by="Ada")
+    with pytest.raises(BadInput, match="run the validation again"):
+        accept(store, TENANT, "photo", "0" * 64, by="Ada")
+
+
+@pytest.mark.slow
+def test_clean_rows_pass_and_are_not_judged_twice(store, accepted):
+    collect(store, CLEAN, 2, 250, LATER)
+    (photo,) = validate(store, "one").verdict.kinds
+    assert (photo.outcome, photo.rows) == ("ok", 250)
+    collect(store, CLEAN, 3, 40, LATER + timedelta(days=1))
+    (photo,) = validate(store, "two").verdict.kinds
+    assert photo.rows == 200  # 40 new ones, and older ones to make up the least there must be
+    assert gates.current(store, TENANT, "photo") is None
+
+
+def test_drift_opens_the_gate_once_and_names_what_drifted(store, accepted):
+    collect(store, WARM, 2, 200, LATER)
+    found = validate(store, "one")
+    (photo,) = found.verdict.kinds
+    assert photo.outcome == "drift"
+    assert {"warmth", "colour_temperature"} <= {one.feature for one in photo.drifted}
+    assert {"luma", "face_size", "blur"}.isdisjoint(one.feature for one in photo.drifted)
+    (opened,) = found.changed
+    assert (opened.state, opened.reason, opened.by) == ("open", "drift", "one")
+    assert validate(store, "two").changed == ()
+    assert [one.number for one in gates.history(store, TENANT, "photo")] == [1]
+
+
+@pytest.mark.slow
+def test_a_gate_recovers_by_later_rows_only(store, accepted):
+    collect(store, WARM, 2, 200, LATER)
+    validate(store, "one")
+    collect(store, CLEAN, 3, 150, LATER + timedelta(days=1))
+    (photo,) = (few := validate(store, "two")).verdict.kinds
+    assert (photo.outcome, photo.rows, few.changed) == ("too_few", 150, ())
+    collect(store, CLEAN, 4, 150, LATER + timedelta(days=2))
+    (closed,) = validate(store, "three").changed
+    assert (closed.state, closed.reason, closed.number) == ("closed", "recovered", 2)
+
+
+@pytest.mark.slow
+def test_accepted_data_is_the_reference_from_then_on(store, accepted):
+    from include.drift.settle import ACCEPT, settle_answer
+
+    collect(store, WARM, 2, 300, LATER)
+    found = validate(store, "one")
+    (photo,) = found.verdict.kinds
+    done = settle_answer(store, TENANT, photo, ACCEPT, by="Ada", note="new studio light")
+    assert (done.state, done.reason, done.by) == ("closed", "accepted", "Ada")
+    collect(store, WARM, 3, 200, LATER + timedelta(days=2))
+    (photo,) = validate(store, "two").verdict.kinds
+    assert (photo.outcome, photo.version) == ("ok", 2)
+    collect(store, CLEAN, 4, 200, LATER + timedelta(days=4))
+    (photo,) = validate(store, "three").verdict.kinds
+    assert photo.outcome == "drift"
+
+
+@pytest.mark.slow
+def test_data_that_a_person_calls_repaired_is_not_held_against_it_again(store, accepted):
+    from include.drift.settle import RESUME, settle_answer
+
+    collect(store, WARM, 2, 200, LATER)
+    (photo,) = validate(store, "one").verdict.kinds
+    settle_answer(store, TENANT, photo, RESUME, by="Ada", note="")
+    assert validate(store, "two").changed == ()
+    collect(store, WARM, 3, 200, LATER + timedelta(days=2))
+    (opened,) = validate(store, "three").changed
+    assert (opened.state, opened.number) == ("open", 3)
+
+
+def test_stored_rows_that_break_a_hard_rule_are_named(store, accepted):
+    from include.drift.rows import write_rows
+
+    rows = CLEAN.rows_of(2, 200, start=LATER)
+    for place in (3, 50):
+        rows[place].values["luma"] = 5.0 + place / 100
+    write_rows(store, TENANT, "run", rows)
+    found = validate(store, "one")
+    (photo,) = found.verdict.kinds
+    assert photo.outcome == "broken"
+    (breach,) = photo.breaches
+    assert (breach.rule, breach.rows) == ("photo-light", 2)
+    assert breach.worst == (rows[3].asset, rows[50].asset)
+    assert "even light" in breach.said
+
+
+@pytest.mark.slow
+def test_great_expectations_and_the_light_evaluator_agree_on_every_rule_and_row(store, tmp_path):
+    from include.drift.gx import Validator
+    from include.drift.rows import read_rows, write_rows
+    from include.expectations.suites import suite_of
+    from include.features.rules import broken, hard_rules
+
+    for kind in FEATURES:
+        model = RowModel.fit(kind, measured_rows(kind))
+        rows = model.rows_of(7, 120, start=START)
+        for place, rule in enumerate(hard_rules(kind)):
+            for number, value in enumerate(_around(rule)):
+                rows[(place * 5 + number) % 120].values[rule.feature] = value
+        write_rows(store, TENANT, "run", rows)
+        frame = read_rows(store, TENANT, kind)
+        result = Validator(tmp_path / kind).run(frame, suite_of(kind), None, None)
+        theirs = {
+            one["expectation_config"]["meta"]["rule"]: one["result"]["unexpected_count"]
+            for one in result["results"]
+        }
+        ours = dict.fromkeys(theirs, 0)
+        for row in rows:
+            for found in broken(hard_rules(kind), row.values):
+                ours[found.rule] += 1
+        assert ours == theirs
+        assert all(count > 0 for count in ours.values()), ours
+
+
+def _around(rule):
+    """Values on, inside and outside of a rule's borders, and null."""
+    if rule.not_null:
+        return [None]
+    if rule.in_set is not None:
+        wrong = not rule.in_set[0] if isinstance(rule.in_set[0], bool) else "gopher"
+        return [rule.in_set[0], wrong, None]
+    borders = [border for border in (rule.min, rule.max) if border is not None]
+    return [border + step for border in borders for step in (-0.001, 0.0, 0.001)][:5]
+
+
+def test_validation_needs_no_network_and_sends_nothing(store, accepted, monkeypatch):
+    def refused(*_args, **_kwargs):
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setattr(socket, "create_connection", refused)
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    collect(store, CLEAN, 2, 200, LATER)
+    assert validate(store).verdict.kinds[0].outcome == "ok"
+
+
+@pytest.mark.slow
+def test_the_report_fetches_nothing_and_explains_the_drift(store, accepted):
+    collect(store, CLEAN, 2, 200, LATER)
+    validate(store, "one")
+    collect(store, WARM, 3, 200, LATER + timedelta(days=1), campaign="<b>summer</b>")
+    found = validate(store, "two")
+    page = store.get(found.verdict.report).decode()
+    assert "Drift in photo assets" in page
+    assert '<h3 class="bad">warmth</h3>' in page
+    assert not re.search(r"(src|href)=\"(?!data:)|url\(|<script|@import", page)
+    assert "&lt;b&gt;summer&lt;/b&gt;" in page
+    assert page.count("<svg") > 4
+    assert "distance from the reference in the last 2 runs" in page
+
+
+def test_results_and_data_docs_are_stored(store, accepted):
+    collect(store, WARM, 2, 200, LATER)
+    found = validate(store)
+    docs = store.get(found.verdict.docs).decode()
+    assert "photo" in docs
+    prefix = found.verdict.docs.rsplit("/", 1)[0]
+    pages = [store.get(info.key).decode() for info in store.list(f"{prefix}/validations/")]
+    assert any("warmth: median" in page and "alarm below" in page for page in pages)
+    name = found.key.rsplit("/", 1)[-1].removesuffix(".json")
+    result = json.loads(store.get(f"{TENANT}/drift/result/{name}/photo.json"))
+    assert result["success"] is False
+    types = {one["expectation_config"]["type"] for one in result["results"]}
+    assert "expect_column_values_to_follow_reference" in types
+    assert "expect_column_categories_to_follow_reference" in types
+
+
+def test_offenders_are_the_assets_least_like_the_reference(store, accepted):
+    from include.drift.rows import write_rows
+
+    rows = WARM.rows_of(2, 200, start=LATER)
+    rows[17].values["warmth"] = 60.0
+    write_rows(store, TENANT, "run", rows)
+    (photo,) = validate(store).verdict.kinds
+    worst = {one.asset: one for one in photo.offenders}
+    assert rows[17].asset in worst
+    assert worst[rows[17].asset].value == 60.0
+    assert len(worst) == len(photo.offenders) <= 8
