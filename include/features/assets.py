@@ -117,9 +117,8 @@ def audio_features(audio: Audio | None, recording: AudioFacts | None) -> Values:
         "origin": origin,
         "container": recording.container if recording else "none",
         "codec": recording.codec if recording else "none",
+        "sample_rate": None if audio is None else float(audio.rate),
+        "channels": None if audio is None else float(audio.samples.shape[1]),
+        "duration": None if audio is None else audio.duration_s,
     }
-    if audio is not None:
-        values["sample_rate"] = float(audio.rate)
-        values["channels"] = float(audio.samples.shape[1])
-        values["duration"] = audio.duration_s
     return values | measure_sound(audio)

@@ -58,31 +58,36 @@ def run(ctx: StageContext, artifact: str) -> Output:
     Raises:
         BadInput: ``rule.<name>``: a hard rule for renders is broken.
     """
-    reference = reference_of(ctx)
     path = ctx.fetch("compose", "video")
+    frames, wanted = shown_frames(path), int(ctx.facts("ingest_template")["frames"])
     with FrameViews(path, threads=ctx.threads) as reader:
-        seen = _watch(ctx, reader, reference)
-        width, height = reader.facts.size
-        values: dict[str, FeatureValue] = {
-            "codec": reader.facts.codec,
-            "width": float(width),
-            "height": float(height),
-            "aspect_ratio": width / height,
-            "fps": float(reader.facts.fps),
-        }
-    frames = shown_frames(path)
-    size = ctx.blob("compose", "video").size
-    values["duration"] = float(frames / template_fps(ctx))
-    values["bits_per_pixel"] = 8 * size / (width * height * max(frames, 1))
-    values["dropped_frames"] = float(max(0, int(ctx.facts("ingest_template")["frames"]) - frames))
-    values |= _close(ctx, seen, reference)
-    values |= _motion(seen, reference)
-    values |= _mouth(ctx, seen, reference)
+        values = _container(ctx, reader, frames)
+        values["dropped_frames"] = float(max(0, wanted - frames))
+        if frames == wanted:  # else no frame is known to belong to one of the template
+            reference = reference_of(ctx)
+            seen = _watch(ctx, reader, reference)
+            values |= _close(ctx, seen, reference)
+            values |= _motion(seen, reference)
+            values |= _mouth(ctx, seen, reference)
     sound = read_own_sound(path)
     values |= measure_sound(sound)
     values["av_offset"] = _av_offset(ctx, sound)
     ctx.progress(frames, frames)
     return feature_output(ctx, artifact, "compose", values, f"the video of {ctx.unit.id}")
+
+
+def _container(ctx: StageContext, reader: FrameViews, frames: int) -> dict[str, FeatureValue]:
+    width, height = reader.facts.size
+    size = ctx.blob("compose", "video").size
+    return {
+        "codec": reader.facts.codec,
+        "width": float(width),
+        "height": float(height),
+        "aspect_ratio": width / height,
+        "fps": float(reader.facts.fps),
+        "duration": float(frames / template_fps(ctx)),
+        "bits_per_pixel": 8 * size / (width * height * max(frames, 1)),
+    }
 
 
 @dataclass

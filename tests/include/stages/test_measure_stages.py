@@ -12,15 +12,16 @@ import pytest
 
 from include.contracts.features import FeatureRow
 from include.contracts.plan import CampaignPlan, ShardPlan
-from include.errors import Usage
+from include.errors import BadInput, Usage
 from include.features.catalogue import FEATURES, feature_names
 from include.features.collect import MEASURED, asset_rows
 from include.features.rules import rules_digest
 from include.local_run import Run, run_campaign
+from include.media.ffmpeg_process import GLOBAL_ARGUMENTS, ffmpeg_binary, run_ffmpeg
 from include.planning import plan_campaign
 from include.report import export, write_report
 from include.samples import shifts
-from include.stages import measure_inputs
+from include.stages import measure_inputs, measure_render
 from include.stages.context import Events, StageContext
 from include.stages.specs import STAGES
 from include.store import open_store
@@ -247,26 +248,104 @@ def differing(made, golden) -> dict[str, tuple[object, object]]:
     }
 
 
+def context(
+    plan: CampaignPlan, tiny: Tiny, stage: str, scratch: Path, change: str = ""
+) -> StageContext:
+    """One row's context, in this process; ``change`` names an artifact of an outdated plan."""
+    shard = next(s for s in shards(plan) if "eve" in {row.id for row in s.rows})
+    row = shard.unit("eve")
+    if change:
+        outdated = row.materials[change].model_copy(update={"params": {"rules": "0" * 64}})
+        row = row.model_copy(update={"materials": {**row.materials, change: outdated}})
+    return StageContext(
+        spec=STAGES[stage],
+        shard=shard,
+        unit=row,
+        cache=ArtifactCache(open_store(plan.store), plan.tenant),
+        scratch=scratch,
+        settings=tiny.settings,
+        events=Events(stage),
+        run_id="test",
+    )
+
+
 def test_a_worker_with_other_rules_than_the_plans_measures_nothing(
     rendered, tiny: Tiny, tmp_path: Path
 ) -> None:
-    plan, _ = rendered
-    shard = next(s for s in shards(plan) if "eve" in {row.id for row in s.rows})
-    row = shard.unit("eve")
-    outdated = row.materials["measure_inputs/photo"].model_copy(
-        update={"params": {"rules": "0" * 64}}
-    )
-    row = row.model_copy(update={"materials": {**row.materials, "measure_inputs/photo": outdated}})
-    cache = ArtifactCache(open_store(plan.store), plan.tenant)
-    context = StageContext(
-        spec=STAGES["measure_inputs"],
-        shard=shard,
-        unit=row,
-        cache=cache,
-        scratch=tmp_path,
-        settings=tiny.settings,
-        events=Events("measure_inputs"),
-        run_id="test",
-    )
+    name = "measure_inputs/photo"
+    ctx = context(rendered[0], tiny, "measure_inputs", tmp_path, change=name)
     with pytest.raises(Usage, match="plan the campaign again"):
-        measure_inputs.run(context, "measure_inputs/photo")
+        measure_inputs.run(ctx, name)
+
+
+def faulty(plan: CampaignPlan, tiny: Tiny, folder: Path, *options: str) -> dict[str, object]:
+    """The features of eve's video after ffmpeg did something to it.
+
+    After ``inside`` comes a filter for the face's window alone.
+    """
+    ctx = context(plan, tiny, "measure_render", folder)
+    composed = ctx.manifest("compose")
+    if options[0] == "inside":
+        x, y, w, h = (2 * side for side in composed.facts["segments"][0]["window"])
+        part = f"[a]crop={w}:{h}:{x}:{y},{options[1]}[c];[b][c]overlay={x}:{y}"
+        options = ("-filter_complex", f"split[a][b];{part}")
+    video, out = ctx.fetch("compose", "video"), folder / "faulty.mp4"
+    quiet = ("-c:v", "libx264", "-crf", "16", "-g", "20", "-c:a", "aac", "-threads", "1")
+    command = [ffmpeg_binary(), *GLOBAL_ARGUMENTS, "-i", str(video), *quiet, *options, str(out)]
+    run_ffmpeg(command, "damaging", out)
+    material = composed.material.model_copy(update={"params": {"fault": list(options)}})
+    stored = ctx.cache.publish(material, {"video": (out, "video/mp4")}, composed.facts)
+    ctx.own["compose", None] = composed.model_copy(update={"outputs": stored.outputs})
+    found = measure_render.run(ctx, "measure_render")
+    return dict(found.facts["features"])
+
+
+@pytest.mark.parametrize(
+    ("options", "feature", "least"),
+    [
+        (("-af", "adelay=100:all=1"), "av_offset", 90),
+        (("-af", "volume=-12dB"), "loudness", -11),
+        (("inside", "gblur=sigma=4"), "sharpness_ratio", -0.2),
+        (("inside", "eq=brightness=0.06*mod(n\\,2):eval=frame"), "flicker", 1),
+        (("-vf", "drawbox=x=0:y=0:w=60:h=60:c=red:t=fill"), "outside_difference", 0.3),
+        (("-an",), "loudness", None),
+    ],
+)
+def test_a_fault_in_a_render_moves_its_feature(
+    rendered,
+    tiny: Tiny,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    feature: str,
+    least: float | None,
+) -> None:
+    plan, _ = rendered
+    plain, found = features(plan, "measure_render"), faulty(plan, tiny, tmp_path, *options)
+    if least is None:
+        assert found[feature] is None
+        return
+    moved = float(found[feature]) - float(plain[feature])
+    assert moved * np.sign(least) >= abs(least), (plain[feature], found[feature])
+
+
+def test_a_face_that_was_covered_is_not_recognised(rendered, tiny: Tiny, tmp_path: Path) -> None:
+    found = faulty(rendered[0], tiny, tmp_path, "inside", "drawbox=c=gray:t=fill")
+    for name in ("identity_recipient", "face_size", "mouth_correlation", "sharpness_ratio"):
+        assert found[name] is None
+    assert found["face_count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (("-af", "adelay=300:all=1"), "render-offset"),
+        (("-vf", "select=not(eq(n\\,9))", "-fps_mode", "passthrough"), "render-dropped"),
+        (("-vf", "eq=brightness=0.1"), "render-outside"),
+    ],
+)
+def test_a_render_that_breaks_a_hard_rule_is_refused_with_its_name(
+    rendered, tiny: Tiny, tmp_path: Path, options: tuple[str, ...], rule: str
+) -> None:
+    with pytest.raises(BadInput, match="eve") as refused:
+        faulty(rendered[0], tiny, tmp_path, *options)
+    assert refused.value.code == f"rule.{rule}"
