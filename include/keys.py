@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from include.contracts.base import Sha256
@@ -15,6 +16,8 @@ from include.stages.specs import MAKER
 from models.registry import DECLARED_ENV, backend, backends
 
 Materials = dict[str, KeyMaterial]
+Chosen = Mapping[str, BackendRef]
+"""Backend by stage, for the stages of ``DEFAULTS`` that do not use their default."""
 
 CHUNK_S = 10.0
 """Length of the chunks that long templates are worked through in, seconds."""
@@ -38,6 +41,9 @@ BACKEND_OF = {
 }
 """Artifact to the package below ``models`` whose registry lists its backends."""
 
+DEFAULTS = {"face_swap": "mesh", "lip_sync": "viseme", "upscale": "compact"}
+"""What is used of the stages whose backend can be rolled out, unless something else is live."""
+
 
 def upscaler_name(brief: Brief) -> str:
     """The upscaling backend of a brief: the one it names, or by tier.
@@ -48,7 +54,7 @@ def upscaler_name(brief: Brief) -> str:
     """
     name = brief.output.upscaler
     if name == "auto":
-        return "lanczos" if brief.tier == "preview" else "compact"
+        return "lanczos" if brief.tier == "preview" else DEFAULTS["upscale"]
     known = backends("upscale")
     if name not in known:
         raise BadBrief(
@@ -68,7 +74,10 @@ def upscaler_name(brief: Brief) -> str:
 
 
 def template_materials(
-    brief: Brief, sources: dict[str, SourceRef], chunk_s: float = CHUNK_S
+    brief: Brief,
+    sources: dict[str, SourceRef],
+    chunk_s: float = CHUNK_S,
+    chosen: Chosen | None = None,
 ) -> Materials:
     """Key material of what is made once per template and settings.
 
@@ -76,7 +85,9 @@ def template_materials(
         brief: the brief.
         sources: the template's files.
         chunk_s: length of the chunks of a long template, seconds.
+        chosen: backends by stage, where they are not the defaults.
     """
+    upscaler = _upscaler(brief, chosen)
     made: Materials = {}
     video = {"video": sources["video"].blob.sha256}
     _add(made, "ingest_template", sources=video)
@@ -94,25 +105,34 @@ def template_materials(
         made,
         "upscale_plate",
         params={"scale": brief.output.scale},
-        backend=_backend("upscale_plate", upscaler_name(brief)),
+        backend=upscaler,
     )
     _add(
         made,
         "encode_plate",
         params={"scale": brief.output.scale, "crf": brief.output.crf, "tier": brief.tier},
-        backend=_backend("encode_plate", upscaler_name(brief)),
+        backend=upscaler,
     )
-    _add(made, "analyse_face", backend=_backend("analyse_face", "mesh"))
+    _add(made, "analyse_face", backend=_chosen("face_swap", chosen))
     _add(made, "classify_template", backend=_backend("classify_template", "ensemble"))
     _measured(made, "measure_template", "template", video)
     return made
 
 
-def row_materials(brief: Brief, template: UnitPlan, row: UnitPlan) -> Materials:
-    """Key material of what is made for one recipient."""
+def row_materials(
+    brief: Brief, template: UnitPlan, row: UnitPlan, chosen: Chosen | None = None
+) -> Materials:
+    """Key material of what is made for one recipient.
+
+    Args:
+        brief: the brief.
+        template: the template, with its materials for the same backends.
+        row: the recipient.
+        chosen: backends by stage, where they are not the defaults.
+    """
     made: Materials = dict(template.materials)
     source = {name: ref.blob.sha256 for name, ref in row.sources.items()}
-    upscaler = _backend("upscale", upscaler_name(brief))
+    upscaler = _upscaler(brief, chosen)
     _add(made, "ingest_recipients/face", sources={"face": source["face"]})
     _add(
         made,
@@ -125,13 +145,13 @@ def row_materials(brief: Brief, template: UnitPlan, row: UnitPlan) -> Materials:
     _measured(made, "measure_inputs/photo", "photo", {"face": source["face"]}, face)
     audio = {"audio": source["audio"]} if "audio" in source else {}
     _measured(made, "measure_inputs/audio", "audio", audio, voice)
-    _add(made, "face_swap", backend=_backend("face_swap", "mesh"))
+    _add(made, "face_swap", backend=_chosen("face_swap", chosen))
     speech = brief.voice.model_dump(mode="json")
     _add(
         made,
         "lip_sync",
         params={"voice": speech, "lip_sync": row.lip_sync},
-        backend=_backend("lip_sync", "viseme"),
+        backend=_chosen("lip_sync", chosen),
     )
     # A row that speaks leaves the mouth to compose.
     scale = {"scale": brief.output.scale, "lip_sync": row.lip_sync}
@@ -208,6 +228,14 @@ def _add(
         sources=sources or {},
         upstream={name: made[name].key() for name in upstream or spec.upstream},
     )
+
+
+def _chosen(stage: str, chosen: Chosen | None) -> BackendRef:
+    return (chosen or {}).get(stage) or _backend(stage, DEFAULTS[stage])
+
+
+def _upscaler(brief: Brief, chosen: Chosen | None) -> BackendRef:
+    return (chosen or {}).get("upscale") or _backend("upscale", upscaler_name(brief))
 
 
 def _backend(artifact: str, name: str) -> BackendRef:

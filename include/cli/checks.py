@@ -27,6 +27,7 @@ KERNEL_TESTS = (
     "include/test_consent.py",
     "include/test_demand.py",
     "include/test_errors.py",
+    "include/test_live.py",
     "include/test_planning.py",
     "include/test_runs.py",
     "include/test_settings.py",
