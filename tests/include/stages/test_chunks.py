@@ -163,7 +163,9 @@ def test_a_recipients_chunks_can_be_made_one_by_one_and_in_any_order(
     rendered, tiny: Tiny, tmp_path: Path
 ) -> None:
     template = tuple(name for name, spec in STAGES.items() if spec.scope == "template")
-    settings = copy_of(tiny.settings, tmp_path / "store", (*template, "ingest_recipients"))
+    settings = copy_of(
+        tiny.settings, tmp_path / "store", (*template, "ingest_recipients", "measure_inputs")
+    )
     plan = plan_campaign(str(tiny.path), settings)
     count = whole(plan, settings.store, "track_face").facts["chunks"]
     for chunk in reversed(range(count)):
