@@ -11,6 +11,7 @@ from airflow.sdk import Param, dag, get_current_context, task
 from dags.flow import COMMON_PARAMS, render_graph
 from operators import campaign
 from operators.retries import DEFAULT_ARGS
+from operators.schedule import campaign_schedule
 
 DOC = """
 ### Render a campaign
@@ -36,7 +37,7 @@ Run it again after a failure: only what is missing is made.
     dag_display_name="Campaign render",
     description="One brief, many recipients: personalised, checked and signed videos.",
     doc_md=DOC,
-    schedule=os.environ.get("UNDERSTUDY_SCHEDULE") or None,
+    schedule=campaign_schedule(os.environ.get("UNDERSTUDY_SCHEDULE")),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=4,

@@ -8,6 +8,7 @@ from airflow.sdk import BaseOperator, Param, get_current_context, task, task_gro
 
 from include.stages.specs import MAKER, STAGES
 from operators import campaign
+from operators.drift import FEATURE_ROWS
 from operators.review import NOTE, ReviewOperator
 from operators.stage import StageOperator, stage_defaults
 
@@ -215,7 +216,7 @@ def record_decision(item: Any, answer: Any) -> bool:
     return campaign.record_decision(item, answer)
 
 
-@task(multiple_outputs=False, pool="io", trigger_rule="all_done")
+@task(multiple_outputs=False, pool="io", trigger_rule="all_done", outlets=[FEATURE_ROWS])
 def report() -> dict[str, Any]:
     """Write results.csv, report.html and totals; fail below the brief's success ratio."""
     context = get_current_context()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import logging
 import math
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +31,7 @@ from include.contracts.plan import (
     SourceRef,
     UnitPlan,
 )
+from include.drift.gates import gates_of
 from include.errors import BadBrief, BadInput, ConsentError
 from include.inputs import Inputs, open_inputs
 from include.keys import row_materials, template_materials
@@ -39,6 +41,8 @@ from include.sharding import MAX_SHARDS, choose_shard_size, load_times
 from include.store import ObjectStore, open_store
 from include.store.bulk import in_parallel
 from include.table import read_table
+
+log = logging.getLogger(__name__)
 
 
 class Draft(Contract):
@@ -64,12 +68,13 @@ def plan_campaign(
     Args:
         brief_uri: a path under a configured root, or ``s3://``.
         settings: the environment's settings.
-        overrides: ``tier`` or ``only`` (recipient ids), put over the brief's own.
+        overrides: ``tier``, ``review`` or ``only`` (recipient ids), put over the brief's own.
         now: the time that consent is judged at; default now.
 
     Raises:
         BadBrief: the brief or its table cannot be used.
-        Refused: the presenter's consent does not hold.
+        Refused: the presenter's consent does not hold, or drift is not settled and the tenant's
+            policy is to stop (``drift.gate``).
         StoreUnavailable: the store cannot be used.
     """
     draft = read_brief(brief_uri, settings, overrides, now=now)
@@ -86,12 +91,21 @@ def read_brief(
 ) -> dict[str, Any]:
     """Check the brief and take in the template.
 
+    While a drift gate of the tenant is open, its policy decides: go on, have every render looked
+    at, or refuse.
+
     Returns:
         A reference ``{"store", "tenant", "draft"}`` for ``validate_rows``.
     """
     inputs = open_inputs(brief_uri, settings)
     brief, digest = parse_brief(inputs, overrides)
     store = open_store(settings.store)
+    gates = gates_of(store, brief.tenant, settings.drift_policy)
+    gates.check()
+    if gates.open:
+        log.warning("%s: drift is not settled (%s): %s", brief.tenant, gates.policy, gates.said)
+    if gates.review_all:
+        brief, digest = parse_brief(inputs, {**(overrides or {}), "review": "all"})
     sources = {"video": _keep(inputs, brief.template.video, store, brief.tenant)}
     if brief.template.bed:
         sources["bed"] = _keep(inputs, brief.template.bed, store, brief.tenant)
@@ -127,6 +141,8 @@ def parse_brief(inputs: Inputs, overrides: dict[str, Any] | None = None) -> tupl
         raise BadBrief(f"brief {inputs.origin} is not a YAML mapping", code="brief.yaml")
     if overrides and overrides.get("tier"):
         data["tier"] = overrides["tier"]
+    if overrides and overrides.get("review") and isinstance(data.get("policy", {}), dict):
+        data["policy"] = {**data.get("policy", {}), "review": overrides["review"]}
     try:
         brief = Brief.model_validate(data)
     except ValidationError as error:

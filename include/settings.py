@@ -20,6 +20,8 @@ UNDERSTUDY_REVOKED         file with one revoked consent record id per line (non
 UNDERSTUDY_NOOP            1: stages do nothing; for benchmarks of the graph, which mark a store for
                            it, and refused in any other (off)
 UNDERSTUDY_CORE_HOUR       price of one core for an hour, for cost figures (0.04)
+UNDERSTUDY_DRIFT_POLICY    what an open drift gate does to new campaigns: warn, review (every render
+                           is looked at) or stop; ``warn,acme=stop`` for single tenants (warn)
 ========================== ==================================================================
 """
 
@@ -53,6 +55,8 @@ class Settings:
     revoked: Path | None = None
     core_hour: float = 0.04
     """Price of one core for an hour, in the brief's currency (US dollars without one)."""
+    drift_policy: str = "warn"
+    """What an open drift gate does to new campaigns (see ``include.drift.gates``)."""
     noop: bool = False
     """Stages do nothing (see ``operators.runtimes.noop``)."""
 
@@ -84,6 +88,7 @@ class Settings:
             revoked=Path(revoked) if revoked else None,
             noop=env.get("UNDERSTUDY_NOOP") == "1",
             core_hour=_number("UNDERSTUDY_CORE_HOUR", 0.04),
+            drift_policy=env.get("UNDERSTUDY_DRIFT_POLICY") or "warn",
         )
 
     def with_store(self, uri: str) -> Settings:

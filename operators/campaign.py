@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import BadBrief, Refused
 from operators.config import task_settings
+from operators.drift import FEATURE_ROWS, collect_rows, with_drift_policy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -32,7 +33,7 @@ def read_brief(params: Mapping[str, Any], context: Context) -> dict[str, Any]:
     from include.planning import read_brief as read
     from operators.schedule import next_brief
 
-    settings = task_settings()
+    settings = with_drift_policy(task_settings())
     brief = params.get("brief") or next_brief(settings, context["run_id"])
     if not brief:
         from airflow.sdk.exceptions import AirflowSkipException
@@ -47,7 +48,7 @@ def write_ad(params: Mapping[str, Any]) -> dict[str, Any]:
     from include.planning import read_brief as read
     from operators.one_row import one_row_brief
 
-    settings = task_settings()
+    settings = with_drift_policy(task_settings())
     if params.get("recipient") and not params.get("face"):
         brief, only = str(params["brief"]), [str(params["recipient"])]
     else:
@@ -219,6 +220,9 @@ def report(campaign_ref: Mapping[str, Any] | None, nothing_to_do: bool, context:
     run_id = context["run_id"]
     refs = latest_results(plan, context["ti"].dag_id, run_id)
     totals = write_report(plan, run_id, refs, settings)
+    totals["feature_rows"] = collect_rows(plan, run_id, settings)
+    extra = {"tenant": plan.tenant, "rows": totals["feature_rows"]}
+    context["outlet_events"][FEATURE_ROWS].extra = extra
     log.info("Delivered %.0f%% of the rows; %s", 100 * totals["success_ratio"], totals["said"])
     if totals["success_ratio"] < plan.min_success_ratio:
         raise Refused(

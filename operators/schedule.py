@@ -5,12 +5,29 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from operators.drift import GATE_CLOSED
 
 if TYPE_CHECKING:
     from include.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+def campaign_schedule(cron: str | None) -> Any:
+    """When campaigns are rendered: by cron, and when drift that held them back is settled.
+
+    Args:
+        cron: cron expression, UTC; None or empty for runs by hand only.
+    """
+    from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
+
+    if not cron:
+        return None
+    times = CronTriggerTimetable(cron, timezone="UTC")
+    return AssetOrTimeSchedule(timetable=times, assets=[GATE_CLOSED])
+
 
 BRIEFS_VARIABLE = "understudy_briefs"
 """A folder under a configured root, or ``s3://bucket/prefix``, whose ``*.yaml`` are briefs."""
@@ -50,6 +67,7 @@ def list_briefs(place: str) -> list[str]:
 
 
 def _take(brief: str, settings: Settings, run_id: str) -> bool:
+    from include.drift.gates import gates_of
     from include.errors import BadInput
     from include.inputs import open_inputs
     from include.planning import parse_brief
@@ -63,5 +81,9 @@ def _take(brief: str, settings: Settings, run_id: str) -> bool:
         log.warning("%s is passed over: %s", brief, error.message)
         return False
     store = open_store(settings.store)
+    gates = gates_of(store, parsed.tenant, settings.drift_policy)
+    if gates.open and gates.policy == "stop":
+        log.warning("%s waits until drift is settled: %s", brief, gates.said)
+        return False
     marker = f"{parsed.tenant}/scheduled/{digest}-{table}"
     return store.put_if_absent(marker, run_id.encode()) or store.get(marker) == run_id.encode()

@@ -1,7 +1,8 @@
-"""Shows a campaign's pictures and videos inside the Airflow UI, to people who are logged in.
+"""Shows a campaign's pictures, videos and drift reports in the Airflow UI, to whoever is logged in.
 
-Questions to a person (``operators/review.py``) link here. Only blobs of the configured store are
-served, and only as picture or video.
+Questions to a person (``operators/review.py``, ``operators/drift.py``) link here. Only blobs of the
+configured store are served, and only as picture or video; and drift reports, which are pages of
+ours without script.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+from operators.drift import DriftReportLink
+
 BLOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}/blob/[0-9a-f]{2}/[0-9a-f]{64}")
+REPORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}/drift/report/[A-Za-z0-9._-]{1,160}\.html")
+PAGE_HEADERS = {
+    "Cache-Control": "private, max-age=3600",
+    "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""A report shows what strangers named their files: even if something got through, nothing runs."""
 MAX_RANGE = 4 << 20
 """Most bytes of a video in one answer; browsers ask for the rest."""
 
@@ -77,9 +87,20 @@ def make_app() -> Any:
         headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
         return Response(data[first : last + 1], 206, headers, kind)
 
+    def drift(key: str) -> Response:
+        if not REPORT.fullmatch(key):
+            raise HTTPException(404, "no such report")
+        try:
+            page = open_store(task_settings().store).get(key)
+        except UnderstudyError:
+            raise HTTPException(404, "no such report") from None
+        return Response(page, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+
     # Annotations are text here and FastAPI resolves them in the module: give it the objects.
     serve.__annotations__.update({"key": str, "range": str | None, "return": Response})
     app.get("/object", dependencies=[allowed])(serve)
+    drift.__annotations__.update({"key": str, "return": Response})
+    app.get("/drift", dependencies=[allowed])(drift)
     return app
 
 
@@ -103,10 +124,11 @@ class LazyApp:
 
 
 class UnderstudyMedia(AirflowPlugin):
-    """Registers the application at ``/understudy``."""
+    """Registers the application at ``/understudy``, and links to it."""
 
     name = "understudy_media"
     # Airflow's base class declares it without ClassVar.
     fastapi_apps = [  # noqa: RUF012
         {"app": LazyApp(make_app), "url_prefix": "/understudy", "name": "Understudy"}
     ]
+    operator_extra_links = [DriftReportLink()]  # noqa: RUF012

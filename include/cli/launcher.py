@@ -55,6 +55,13 @@ COMMANDS: dict[str, Command] = {
         "airflow",
         "include.cli.consent",
     ),
+    "drift": Command(
+        "compares asset features with the reference: [--tenant T] [--since 7d] [--out DIR] "
+        "[--accept KIND]",
+        ("airflow",),
+        "airflow",
+        "include.cli.drift",
+    ),
     "verify": Command(
         "checks a video's signature and everything it claims: VIDEO",
         ("worker",),
@@ -72,7 +79,7 @@ COMMANDS: dict[str, Command] = {
     "bench": Command("a benchmark: NAME (stages, upscale, ...)", ALL, "worker"),
     "lock": Command("resolves the lock files again from the .in files"),
 }
-PLANNED = ("drift", "chaos", "rollout", "housekeeping")
+PLANNED = ("chaos", "rollout", "housekeeping")
 """Commands that a later version brings."""
 
 

@@ -85,9 +85,9 @@ class RowModel:
         width = self.widths.get(feature.name, 0.0)
         if not width:
             return values
-        least = np.nanmin(np.array([0.0 if v is None else v for v in known], np.float64))
+        least = float(np.nanmin(values))
         moved = values + rng.normal(0, width, len(values))
-        return np.maximum(moved, 0.0) if least >= 0 else moved
+        return np.maximum(moved, least / 2) if least >= 0 else moved
 
     def rows_of(
         self, seed: int, count: int, *, start: datetime, campaign: str = "generated"
@@ -117,12 +117,14 @@ def _plain(value: Any) -> FeatureValue:
 
 def changed(rows: Sequence[Values], **shifts: float | str | bool) -> list[Values]:
     """The same rows with some features moved: a number by a difference, others replaced."""
-    moved = []
+    moved: list[Values] = []
     for row in rows:
         new = dict(row)
         for name, shift in shifts.items():
             old = new[name]
-            number = isinstance(old, float) and not isinstance(shift, str | bool)
-            new[name] = old + shift if number and old is not None else shift
+            if old is not None and type(old) is float and type(shift) in (int, float):
+                new[name] = old + float(shift)
+            else:
+                new[name] = shift
         moved.append(new)
     return moved

@@ -11,8 +11,21 @@ import pytest
 pytestmark = pytest.mark.airflow
 
 PROJECT = Path(__file__).resolve().parents[2]
-DAG_IDS = ("campaign_render", "render_ad")
-HEAVY = ("torch", "cv2", "numpy", "av", "pandas", "boto3", "kubernetes", "c2pa", "mediapipe")
+DAG_IDS = ("campaign_render", "drift_validation", "render_ad")
+HEAVY = (
+    "torch",
+    "cv2",
+    "numpy",
+    "av",
+    "pandas",
+    "boto3",
+    "kubernetes",
+    "c2pa",
+    "mediapipe",
+    "scipy",
+    "pyarrow",
+    "great_expectations",
+)
 
 
 def pool_names() -> set[str]:

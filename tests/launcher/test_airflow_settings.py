@@ -89,9 +89,10 @@ def test_loading_again_keeps_what_somebody_changed():
 
 
 def test_variables_and_connections_that_code_asks_for_are_declared():
-    from operators import config, review, schedule
+    from operators import config, drift, notify, review, schedule
 
     settings = read_airflow_settings(FILE)
     names = {variable.variable_name for variable in settings.variables}
-    assert names == {review.HOURS_VARIABLE, schedule.BRIEFS_VARIABLE}
-    assert {c.conn_id for c in settings.connections} == {config.STORE_CONNECTION}
+    assert names == {review.HOURS_VARIABLE, schedule.BRIEFS_VARIABLE, drift.POLICY_VARIABLE}
+    connections = {config.STORE_CONNECTION, notify.WEBHOOK_CONNECTION, notify.EMAIL_CONNECTION}
+    assert {c.conn_id for c in settings.connections} == connections

@@ -1,0 +1,131 @@
+"""``./understudy drift``: the validation of ``drift_validation``, without Airflow's scheduler."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from include.cli.follow import absolute
+from include.drift.records import DriftVerdict, GateState
+from include.drift.since import parse_since
+from include.errors import BadInput, UnderstudyError
+from include.features.catalogue import FEATURES, AssetKind
+from include.settings import Settings
+from include.store import ObjectStore, open_store
+
+if TYPE_CHECKING:
+    from include.drift.validate import Validation
+
+DRIFTED = 3
+"""Exit code when something drifted or a hard rule is broken."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Validate, or settle what a validation found; returns the exit code."""
+    args = _arguments(argv)
+    if args.store:
+        os.environ["UNDERSTUDY_STORE"] = absolute(args.store)
+    try:
+        store = open_store(Settings.from_env().store)
+        if args.accept or args.resume:
+            return _settle(store, args)
+        return _validate(store, args)
+    except UnderstudyError as error:
+        print(f"understudy: {error.message}", file=sys.stderr)
+        return error.exit_code
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./understudy drift",
+        description=__doc__,
+        epilog=f"Exit code: 0 nothing drifted, {DRIFTED} something did or a hard rule is broken.",
+    )
+    parser.add_argument("--tenant", help="default: every tenant that has feature rows")
+    parser.add_argument("--since", help="2026-03-01, 24h, 7d; default: rows not judged yet")
+    parser.add_argument("--store", help="object store: a folder or s3://bucket/prefix")
+    parser.add_argument("--out", type=Path, help="folder for report.html and Data Docs")
+    for name, told in (
+        ("--accept", "make what the last validation judged the reference"),
+        ("--resume", "close the gate: the data was repaired"),
+    ):
+        parser.add_argument(name, choices=tuple(FEATURES), metavar="KIND", help=told)
+    parser.add_argument("--note", default="", help="why; kept with --accept or --resume")
+    args = parser.parse_args(argv)
+    if (args.accept or args.resume) and not args.tenant:
+        parser.error("--accept and --resume need --tenant")
+    return args
+
+
+def _validate(store: ObjectStore, args: argparse.Namespace) -> int:
+    from include.drift.rows import tenants
+    from include.drift.validate import validate_tenant
+
+    since = parse_since(args.since) if args.since else None
+    names = [args.tenant] if args.tenant else tenants(store)
+    if not names:
+        print(f"No feature rows in {store.uri}: they are collected when a campaign is rendered.")
+    bad = False
+    for tenant in names:
+        folder = args.out / tenant if args.out else None
+        docs = folder / "docs" if folder else None
+        found = validate_tenant(store, tenant, "by-hand", since=since, keep_docs=docs)
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "report.html").write_bytes(store.get(found.verdict.report))
+        _print(found, folder)
+        bad = bad or any(one.outcome in ("drift", "broken") for one in found.verdict.kinds)
+    return DRIFTED if bad else 0
+
+
+def _print(found: Validation, folder: Path | None) -> None:
+    print(f"{found.verdict.tenant}:")
+    for kind in found.verdict.kinds:
+        print(f"  {kind.outcome:12} {kind.said}")
+        for finding in kind.drifted:
+            print(f"               {finding.said}")
+    for state in found.changed:
+        print(f"  the gate for {state.kind} is {state.state} now: {state.said}")
+    for kind in found.verdict.kinds:
+        if kind.outcome == "no_reference" and kind.batch:
+            print(f"  take these {kind.kind} rows as the reference: --accept {kind.kind}")
+    where = folder / "report.html" if folder else found.verdict.report
+    print(f"  report: {where}")
+
+
+def _settle(store: ObjectStore, args: argparse.Namespace) -> int:
+    from include.drift import settle
+    from include.drift.validate import earlier_verdicts
+
+    kind = cast("AssetKind", args.accept or args.resume)
+    last = next(iter(earlier_verdicts(store, args.tenant, most=1)), None)
+    if last is None:
+        raise BadInput(
+            f"{args.tenant}: nothing was validated yet; run ./understudy drift first",
+            code="drift.answer",
+        )
+    verdict = next(one for one in last.kinds if one.kind == kind)
+    answer = settle.ACCEPT if args.accept else settle.RESUME
+    who = getpass.getuser()
+    state = settle.settle_answer(
+        store, args.tenant, verdict, answer, by=who, note=args.note, run_id=last.run_id
+    )
+    _say_settled(state, last, kind, accepted=bool(args.accept))
+    return 0
+
+
+def _say_settled(
+    state: GateState | None, last: DriftVerdict, kind: AssetKind, *, accepted: bool
+) -> None:
+    if accepted:
+        print(f"{last.tenant}: the {kind} rows judged at {last.at:%Y-%m-%d %H:%M UTC} are the "
+              "reference now")  # fmt: skip
+    print(f"{last.tenant}: the gate for {kind} " + ("is closed now" if state else "was not open"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
