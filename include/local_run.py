@@ -73,7 +73,7 @@ def run_stage(
     run_id: str,
     threads: int = 1,
 ) -> None:
-    """Run one stage for one shard, if there is anything to do."""
+    """Run one stage for one shard, and for the variants of a template, if there is work to do."""
     store = open_store(settings.store)
     shard = ShardPlan.model_validate_json(store.get(ref.plan))
     wanted = demand(ArtifactCache(store, ref.tenant), shard, spec)
@@ -116,6 +116,8 @@ def run_stage(
     store.put(where, result.model_dump_json().encode())
     run.results[spec.name, ref.plan] = result
     run.refs.append(_ref(result, where))
+    for variant in shard.variants:
+        run_stage(spec, variant, settings, run, run_id, threads)
 
 
 def _ref(result: StageResult, where: str) -> StageResultRef:

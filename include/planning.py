@@ -13,15 +13,18 @@ import hashlib
 import io
 import logging
 import math
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from include.consent import load_consent, verify_consent
 from include.contracts.base import Contract, digest_json
 from include.contracts.brief import Brief
+from include.contracts.live import LiveState
+from include.contracts.manifest import BackendRef
 from include.contracts.plan import (
     TEMPLATE_UNIT,
     CampaignPlan,
@@ -34,7 +37,8 @@ from include.contracts.plan import (
 from include.drift.gates import gates_of
 from include.errors import BadBrief, BadInput, ConsentError
 from include.inputs import Inputs, open_inputs
-from include.keys import row_materials, template_materials
+from include.keys import Chosen, row_materials, template_materials
+from include.live import chosen_for, live_states
 from include.rows import RowCheck
 from include.settings import Settings
 from include.sharding import MAX_SHARDS, choose_shard_size, load_times
@@ -54,6 +58,23 @@ class Draft(Contract):
     template: UnitPlan
     rows: tuple[UnitPlan, ...] = ()
     rejects: tuple[Reject, ...] = ()
+    live: tuple[LiveState, ...] = ()
+    """Pointers as they were found."""
+    backends: dict[str, BackendRef] = Field(default_factory=dict)
+    """By stage, whatever is live: for trying a backend."""
+
+    def chosen(self, unit: str) -> dict[str, BackendRef]:
+        """The backends of a recipient, by stage, where they are not the defaults."""
+        return self.backends or chosen_for(self.live, self.brief, unit)
+
+
+@dataclass
+class _Arm:
+    """Rows that use the same backends, and the template made for them."""
+
+    backends: dict[str, BackendRef]
+    template: UnitPlan
+    rows: list[UnitPlan] = field(default_factory=list)
 
 
 def plan_campaign(
@@ -61,6 +82,7 @@ def plan_campaign(
     settings: Settings,
     *,
     overrides: dict[str, Any] | None = None,
+    backends: dict[str, BackendRef] | None = None,
     now: datetime | None = None,
 ) -> CampaignPlan:
     """Plan a campaign in one call.
@@ -69,6 +91,7 @@ def plan_campaign(
         brief_uri: a path under a configured root, or ``s3://``.
         settings: the environment's settings.
         overrides: ``tier``, ``review`` or ``only`` (recipient ids), put over the brief's own.
+        backends: by stage, used whatever the brief says and whatever is live.
         now: the time that consent is judged at; default now.
 
     Raises:
@@ -77,7 +100,7 @@ def plan_campaign(
             policy is to stop (``drift.gate``).
         StoreUnavailable: the store cannot be used.
     """
-    draft = read_brief(brief_uri, settings, overrides, now=now)
+    draft = read_brief(brief_uri, settings, overrides, backends=backends, now=now)
     checked = validate_rows(draft, settings, now=now, only=(overrides or {}).get("only"))
     return plan_shards(checked, settings)
 
@@ -87,9 +110,10 @@ def read_brief(
     settings: Settings,
     overrides: dict[str, Any] | None = None,
     *,
+    backends: dict[str, BackendRef] | None = None,
     now: datetime | None = None,
 ) -> dict[str, Any]:
-    """Check the brief and take in the template.
+    """Check the brief, take in the template, and find out what is live.
 
     While a drift gate of the tenant is open, its policy decides: go on, have every render looked
     at, or refuse.
@@ -106,18 +130,29 @@ def read_brief(
         log.warning("%s: drift is not settled (%s): %s", brief.tenant, gates.policy, gates.said)
     if gates.review_all:
         brief, digest = parse_brief(inputs, {**(overrides or {}), "review": "all"})
-    sources = {"video": _keep(inputs, brief.template.video, store, brief.tenant)}
-    if brief.template.bed:
-        sources["bed"] = _keep(inputs, brief.template.bed, store, brief.tenant)
-    if brief.template.consent:
-        sources["consent"] = _keep(inputs, brief.template.consent, store, brief.tenant)
+    files = {"video": brief.template.video, "bed": brief.template.bed}
+    files["consent"] = brief.template.consent
+    sources = {n: _keep(inputs, path, store, brief.tenant) for n, path in files.items() if path}
     _check_presenter(inputs, brief, sources["video"], settings, now or datetime.now(UTC))
-    unit = UnitPlan(id=TEMPLATE_UNIT, sources=sources)
-    unit = unit.model_copy(
-        update={"materials": template_materials(brief, sources, settings.chunk_s)}
+    draft = Draft(
+        brief_uri=brief_uri,
+        brief=brief,
+        brief_sha256=digest,
+        template=UnitPlan(id=TEMPLATE_UNIT, sources=sources),
+        live=() if backends else live_states(store, brief.tenant),
+        backends=backends or {},
     )
-    draft = Draft(brief_uri=brief_uri, brief=brief, brief_sha256=digest, template=unit)
-    return _save_draft(store, draft, settings)
+    champions = tuple(state.model_copy(update={"canary": None}) for state in draft.live)
+    chosen = draft.backends or chosen_for(champions, brief, TEMPLATE_UNIT)
+    template = _template(draft, chosen, settings)
+    return _save_draft(store, draft.model_copy(update={"template": template}), settings)
+
+
+def _template(draft: Draft, chosen: Chosen, settings: Settings) -> UnitPlan:
+    """The template with its key material for these backends."""
+    unit = draft.template
+    materials = template_materials(draft.brief, unit.sources, settings.chunk_s, chosen)
+    return unit.model_copy(update={"materials": materials})
 
 
 def parse_brief(inputs: Inputs, overrides: dict[str, Any] | None = None) -> tuple[Brief, str]:
@@ -246,8 +281,11 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
     brief, template = draft.brief, draft.template
     rejects = rejects_csv(draft.rejects)
     size = shard_size(len(draft.rows), brief, template, settings)
-    groups = [draft.rows[i : i + size] for i in range(0, len(draft.rows), size)]
-    shards = [_shard(draft, rows, settings) for rows in groups]
+    shards = [
+        _shard(draft, arm, tuple(arm.rows[i : i + size]), settings)
+        for arm in _arms(draft, settings)
+        for i in range(0, len(arm.rows), size)
+    ]
     bodies = [shard.model_dump_json().encode() for shard in shards]
     plan_id = digest_json([draft.brief_sha256, *map(_sha256, (rejects, *bodies))])
     prefix = f"{brief.tenant}/plan/{plan_id}"
@@ -260,12 +298,13 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
             code="table.no_usable_row",
         )
     refs = [_ref(settings, shard, f"{prefix}/shard-{i:04}.json") for i, shard in enumerate(shards)]
-    own = _shard(draft, (), settings).model_copy(
-        update={"shared_by": tuple(ref.plan for ref in refs)}
-    )
+    own, *others = _own_plans(shards, refs)
+    variants = [_ref(settings, o, f"{prefix}/template-{n}.json") for n, o in enumerate(others, 2)]
+    own = own.model_copy(update={"variants": tuple(variants)})
     own_ref = _ref(settings, own, f"{prefix}/template.json")
-    files = {ref.plan: body for ref, body in zip(refs, bodies, strict=True)}
-    files[own_ref.plan] = own.model_dump_json().encode()
+    files = dict(zip((of.plan for of in refs), bodies, strict=True))
+    for of, made in zip((own_ref, *variants), (own, *others), strict=True):
+        files[of.plan] = made.model_dump_json().encode()
     in_parallel(lambda key: store.put(key, files[key]), files)
     plan = CampaignPlan(
         store=settings.store,
@@ -278,6 +317,7 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
         accepted=len(draft.rows),
         min_success_ratio=brief.policy.min_success_ratio,
         rejects_csv=f"{prefix}/rejects.csv",
+        live=draft.live,
     )
     store.put(f"{prefix}/plan.json", plan.model_dump_json().encode())
     return plan
@@ -318,25 +358,56 @@ def _sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _shard(draft: Draft, rows: tuple[UnitPlan, ...], settings: Settings) -> ShardPlan:
+def _arms(draft: Draft, settings: Settings) -> list[_Arm]:
+    """Rows by the backends that they use; those that use what is live come first."""
+    template, chunk_s = draft.template, settings.chunk_s
+    arms: dict[str, _Arm] = {}
+    for row in draft.rows:
+        chosen = draft.chosen(row.id)
+        name = ", ".join(f"{stage} {ref.name}" for stage, ref in sorted(chosen.items()))
+        if name not in arms:
+            made = template_materials(draft.brief, template.sources, chunk_s, chosen)
+            same = made == template.materials
+            unit = template if same else template.model_copy(update={"materials": made})
+            arms[name] = _Arm(chosen, unit)
+        arms[name].rows.append(row)
+    return sorted(arms.values(), key=lambda arm: arm.template is not template)
+
+
+def _shard(draft: Draft, arm: _Arm, rows: tuple[UnitPlan, ...], settings: Settings) -> ShardPlan:
     """A shard's plan, its rows with their key material."""
-    brief, template = draft.brief, draft.template
+    brief, template = draft.brief, arm.template
     keyed = (
-        row.model_copy(update={"materials": row_materials(brief, template, row)}) for row in rows
+        row.model_copy(update={"materials": row_materials(brief, template, row, arm.backends)})
+        for row in rows
     )
-    label = "template"
-    if rows:
-        first, last = rows[0], rows[-1]
-        names = first.id if first is last else f"{first.id} … {last.id}"
-        label = f"{names} ({len(rows)})" if len(rows) > 1 else names
+    first, last = rows[0], rows[-1]
+    names = first.id if first is last else f"{first.id} … {last.id}"
     return ShardPlan(
         brief=brief,
         brief_sha256=draft.brief_sha256,
-        label=label,
+        label=f"{names} ({len(rows)})" if len(rows) > 1 else names,
         template=template,
         chunk_s=settings.chunk_s,
         rows=tuple(keyed),
+        backends=arm.backends,
     )
+
+
+def _own_plans(shards: list[ShardPlan], refs: list[ShardRef]) -> list[ShardPlan]:
+    """For each template of a campaign a plan without rows, which says whose template it is."""
+    found: list[tuple[ShardPlan, list[str]]] = []
+    for shard, ref in zip(shards, refs, strict=True):
+        for known, users in found:
+            if known.template == shard.template:
+                users.append(ref.plan)
+                break
+        else:
+            found.append((shard, [ref.plan]))
+    return [
+        shard.model_copy(update={"rows": (), "label": "template", "shared_by": tuple(users)})
+        for shard, users in found
+    ]
 
 
 def _ref(settings: Settings, shard: ShardPlan, key: str) -> ShardRef:

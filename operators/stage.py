@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from include.errors import Bug, Usage, error_for_exit
+from include.errors import Bug, UnderstudyError, Usage, error_for_exit
 from include.stages.specs import STAGES, StageSpec
 from operators.config import task_settings
 from operators.runtimes import LocalRuntime, NoopRuntime, Runtime
@@ -32,7 +33,8 @@ class StageOperator(BaseOperator):
     The units whose artifacts exist, and those that no missing artifact is made from, are
     counted as hits without starting a process. The rest goes to the stage process in one
     request. Its exit code becomes an error of ``include.errors``, whose class decides about the
-    retry (see ``operators.retries``).
+    retry (see ``operators.retries``). Variants of a template, for rows that try another backend,
+    come after it; what is wrong with one of them is no other row's concern.
 
     Args:
         stage: name of the stage in ``include.stages.specs``.
@@ -72,19 +74,43 @@ class StageOperator(BaseOperator):
         from include.runs import result_ref
         from include.store import open_store
 
-        spec = STAGES[self.stage]
         ref, units = _shard_ref(self.shard)
-        settings = task_settings(store=ref.store)
         store = open_store(ref.store)
         shard = ShardPlan.model_validate_json(store.get(ref.plan))
+        result = self._work(context, store, ref, shard, units)
+        for variant in shard.variants:
+            self._try_variant(context, store, variant)
+        done = result_ref(result, self._key(context, ref, "result"))
+        return done.model_dump(mode="json")
+
+    def _work(
+        self,
+        context: Context,
+        store: ObjectStore,
+        ref: ShardRef,
+        shard: ShardPlan,
+        units: list[str] | None,
+    ) -> StageResult:
+        spec = STAGES[self.stage]
+        settings = task_settings(store=ref.store)
         wanted = self._demand(store, ref, shard, units)
         self.log.info("%s: %d to make, %d not", spec.name, len(wanted.to_make), len(wanted.results))
         if wanted.to_make:
-            result = self._run_stage(context, spec, ref, store, settings, wanted)
-        else:
-            result = self._nothing_to_do(context, ref, store, wanted)
-        done = result_ref(result, self._key(context, ref, "result"))
-        return done.model_dump(mode="json")
+            return self._run_stage(context, spec, ref, store, settings, wanted)
+        return self._nothing_to_do(context, ref, store, wanted)
+
+    def _try_variant(self, context: Context, store: ObjectStore, ref: ShardRef) -> None:
+        """Make a variant of the template; the rows that need it fail alone when it cannot be."""
+        from include.contracts.plan import ShardPlan
+
+        shard = ShardPlan.model_validate_json(store.get(ref.plan))
+        ti = context["ti"]
+        try:
+            self._work(context, store, ref, shard, None)
+        except UnderstudyError as error:
+            if error.retry and ti.try_number <= ti.max_tries:
+                raise
+            self.log.error("%s: rows that try another backend are lost: %s", self.stage, error)
 
     def on_kill(self) -> None:
         """Stop the stage with everything it started."""
@@ -182,12 +208,17 @@ class StageOperator(BaseOperator):
         return result
 
     def _key(self, context: Context, ref: ShardRef, what: str) -> str:
-        """Where this try's request or result lies: one place for each task, shard and try."""
+        """Where this try's request or result lies: one place for each task, shard and try.
+
+        Variants of the template have places of their own.
+        """
         from include.runs import run_prefix
 
         ti = context["ti"]
         index = "" if ti.map_index is None or ti.map_index < 0 else f"-{ti.map_index:04}"
         prefix = run_prefix(ref.tenant, ti.dag_id, context["run_id"])
+        own = _shard_ref(self.shard)[0].plan
+        index += "" if ref.plan == own else f"-{PurePosixPath(ref.plan).stem}"
         return f"{prefix}/{ti.task_id}{index}/{max(1, ti.try_number):03}.{what}.json"
 
 

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from include.contracts.base import Contract, Sha256, Slug
 from include.contracts.brief import Brief
-from include.contracts.manifest import BlobRef, KeyMaterial
+from include.contracts.live import LiveState
+from include.contracts.manifest import BackendRef, BlobRef, KeyMaterial
 
 TEMPLATE_UNIT = "template"
 """The unit id that the template's own stages work on."""
@@ -53,6 +54,17 @@ class UnitPlan(Contract):
         return self.materials[artifact].key()
 
 
+class ShardRef(Contract):
+    """A shard by reference: all that goes through XCom."""
+
+    store: str
+    tenant: Slug
+    plan: str
+    """Object key of the ShardPlan."""
+    label: str
+    rows: int
+
+
 class ShardPlan(Contract):
     """What one mapped task group renders: some rows, the template they share, the settings."""
 
@@ -67,6 +79,10 @@ class ShardPlan(Contract):
     """Object keys of the shards whose rows the template is for: in the template's own plan."""
     chunk_s: float = Field(ge=0)
     """Length of the chunks that long templates are worked through in, seconds; 0 for none."""
+    backends: dict[str, BackendRef] = Field(default_factory=dict)
+    """By stage, where what was live when the campaign was planned is not the default."""
+    variants: tuple[ShardRef, ...] = ()
+    """In the template's own plan: the same template for rows that try other backends."""
 
     def unit(self, unit_id: str) -> UnitPlan:
         """The template or a row by id. KeyError when there is none."""
@@ -74,17 +90,6 @@ class ShardPlan(Contract):
             if unit.id == unit_id:
                 return unit
         raise KeyError(unit_id)
-
-
-class ShardRef(Contract):
-    """A shard by reference: all that goes through XCom."""
-
-    store: str
-    tenant: Slug
-    plan: str
-    """Object key of the ShardPlan."""
-    label: str
-    rows: int
 
 
 class CampaignPlan(Contract):
@@ -103,3 +108,5 @@ class CampaignPlan(Contract):
     min_success_ratio: float
     rejects_csv: str
     """Object key of rejects.csv."""
+    live: tuple[LiveState, ...] = ()
+    """What was live when the campaign was planned."""

@@ -9,6 +9,7 @@ import pytest
 from include import errors
 from include.contracts.stage import StageRequest, StageResult
 from include.stages.specs import MAKER, STAGES
+from tests.operators.conftest import WRITE_RESULT
 
 pytestmark = pytest.mark.airflow
 
@@ -229,3 +230,54 @@ def test_the_latest_results_of_a_run_are_found_failed_tries_included(store, shar
     )
     refs = latest_results(plan, context["ti"].dag_id, context["run_id"])
     assert [ref.result.rpartition("/")[2] for ref in refs] == ["002.result.json"]
+
+
+@pytest.fixture
+def tries_another(store, shard):
+    """The shard's template as a plan of its own, with a variant that another row needs."""
+    from include.contracts.plan import ShardPlan, ShardRef
+
+    plan = ShardPlan.model_validate_json(store.get(shard["plan"]))
+    materials = {
+        name: material.model_copy(update={"params": {"tries": "another"}})
+        for name, material in plan.template.materials.items()
+    }
+    other = plan.template.model_copy(update={"materials": materials})
+    variant = plan.model_copy(update={"rows": (), "template": other})
+    store.put("acme/plan/p/template-2.json", variant.model_dump_json().encode())
+    ref = ShardRef.model_validate({**shard, "plan": "acme/plan/p/template-2.json"})
+    own = plan.model_copy(update={"rows": (), "variants": (ref,)})
+    store.put("acme/plan/p/template.json", own.model_dump_json().encode())
+    return {**shard, "plan": "acme/plan/p/template.json"}
+
+
+def results_of(store):
+    found = [i.key.split("/") for i in store.list("acme/run/") if i.key.endswith("result.json")]
+    return sorted(key[4] for key in found)
+
+
+def test_a_template_is_made_for_rows_that_try_another_backend_too(
+    store, tries_another, worker, context
+):
+    worker.writes_result()
+    ref = operator("ingest_template", tries_another).execute(context)
+    assert ref["made"] == 1
+    assert worker.starts() == 2
+    own, other = results_of(store)
+    assert other == f"{own}-template-2"
+
+
+TRANSIENT = "sys.exit(75 if 'template-2' in request['plan'] else 0)"
+
+
+def test_a_variant_that_cannot_be_made_takes_nobody_else_along(
+    store, tries_another, worker, context
+):
+    worker.writes_result()
+    worker(WRITE_RESULT + TRANSIENT.replace("75", "65"))
+    assert operator("ingest_template", tries_another).execute(context)["made"] == 1
+    worker(WRITE_RESULT + TRANSIENT)
+    with pytest.raises(errors.Transient):
+        operator("ingest_template", tries_another).execute(context)
+    context["ti"].try_number = 3
+    assert operator("ingest_template", tries_another).execute(context)["made"] == 1
