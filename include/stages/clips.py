@@ -19,9 +19,9 @@ from models.face.roi import Window
 
 Image = NDArray[np.uint8]
 
-CLIP_MARGIN = 24
-"""Pixels around what may change that a clip carries along, so that who upscales it needs no other
-pixels: twice the receptive field of the built-in networks, and alignment."""
+CLIP_MARGIN = 28
+"""Pixels around what may change that a clip carries along, so that who doubles its size needs no
+other pixels: twice the receptive field of the built-in networks."""
 
 _FILES = {
     "face": (".avi", "video/x-msvideo"),

@@ -73,3 +73,34 @@ def fresh(width: int, depth: int) -> list[Kernel]:
             weight += torch.nn.init.dirac_(torch.empty_like(weight))
         kernels.append((weight, torch.zeros(outputs)))
     return kernels
+
+
+def grow(kernels: Sequence[Kernel], width: int, depth: int) -> list[Kernel]:
+    """Widen and deepen learnt kernels: predictions hardly change, but there is more to learn.
+
+    New channels are drawn as in `fresh`, and nobody listens to them yet; new convolutions go before
+    the last and pass on what they get (Net2Net, Chen et al., ICLR 2016).
+
+    Args:
+        kernels: the learnt ones; left alone.
+        width: channels, at least as many as there are.
+        depth: number of convolutions, at least as many as there are.
+
+    Raises:
+        ValueError: the kernels are wider or deeper already.
+    """
+    new = fresh(width, depth)
+    if depth < len(kernels) or width < len(kernels[0][1]):
+        raise ValueError(f"{len(kernels)} convolutions of {len(kernels[0][1])} channels do not fit")
+    added = depth - len(kernels)
+    places = [*range(len(kernels) - 1), depth - 1]
+    for place, (weight, bias) in zip(places, kernels, strict=True):
+        outputs, inputs = weight.shape[:2]
+        new[place][0][:outputs, inputs:] = 0
+        new[place][0][:outputs, :inputs] = weight
+        new[place][1][:outputs] = bias
+    for place in range(depth - 1 - added, depth - 1):
+        weight = new[place][0]
+        weight.mul_(0.1)
+        weight[:, :, 1, 1] += 0.9 * torch.eye(width)
+    return new

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     Grey = npt.NDArray[np.float32]
 
-PATCH: Final = 160
+PATCH: Final = 208
 """Side of a sharp patch in pixels."""
-BATCH: Final = 8
+BATCH: Final = 6
 SIZES: Final = (1.0, 0.8, 0.62, 0.45, 0.3)
 """A photograph is used at each of these, because a shrunken one is sharper than its original."""
 LUMA: Final = (0.299, 0.587, 0.114)
@@ -40,11 +40,12 @@ def sources(rng: np.random.Generator) -> list[Source]:
     """Read and draw the pictures to train on: `images.TRAINING`, and `synthetic` ones."""
     photographs = [grey for image in images.TRAINING for grey in _versions(images.read(image), rng)]
     drawn = (
-        (0.12, synthetic.dead_leaves, 60),
-        (0.09, synthetic.lettering, 40),
-        (0.05, synthetic.strokes, 20),
+        (0.11, synthetic.dead_leaves, 60),
+        (0.10, synthetic.lettering, 40),
+        (0.04, synthetic.strokes, 20),
+        (0.08, synthetic.fibres, 40),
     )
-    return [Source(0.74, photographs)] + [
+    return [Source(0.67, photographs)] + [
         Source(share, [draw(rng, 320) for _ in range(count)]) for share, draw, count in drawn
     ]
 

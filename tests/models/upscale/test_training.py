@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from models.upscale import degrade, patches, synthetic, train
-from models.upscale.network import fresh
+from models.upscale.network import correct, fresh, grow
 
 
 def test_resumed_training_starts_from_the_kernels_it_was_given():
@@ -17,6 +17,28 @@ def test_resumed_training_starts_from_the_kernels_it_was_given():
     ):
         assert torch.equal(weight, same_weight)
         assert torch.equal(bias, same_bias)
+
+
+def test_a_wider_network_predicts_what_the_learnt_one_does():
+    torch.manual_seed(0)
+    learnt = fresh(8, 3)
+    picture = torch.rand(1, 1, 32, 32)
+    wider = grow(learnt, 12, 3)
+    assert [tuple(weight.shape[:2]) for weight, _ in wider] == [(12, 4), (12, 12), (16, 12)]
+    torch.testing.assert_close(correct(picture, wider), correct(picture, learnt))
+
+
+def test_a_deeper_network_predicts_nearly_what_the_learnt_one_does():
+    torch.manual_seed(0)
+    learnt = fresh(8, 3)
+    picture = torch.rand(1, 1, 32, 32)
+    before, after = correct(picture, learnt)[..., 4:-4, 4:-4], correct(picture, grow(learnt, 8, 4))
+    assert (after - before).square().mean() < 0.5 * before.square().mean()
+
+
+def test_a_network_does_not_shrink():
+    with pytest.raises(ValueError, match="do not fit"):
+        grow(fresh(8, 3), 6, 3)
 
 
 @pytest.mark.parametrize("name", degrade.NAMES)
@@ -35,7 +57,9 @@ def test_an_unknown_degradation_or_odd_side_is_refused():
         degrade.halve(np.zeros((5, 4, 3), np.uint8), "bicubic")
 
 
-@pytest.mark.parametrize("draw", [synthetic.dead_leaves, synthetic.lettering, synthetic.strokes])
+@pytest.mark.parametrize(
+    "draw", [synthetic.dead_leaves, synthetic.lettering, synthetic.strokes, synthetic.fibres]
+)
 def test_drawn_pictures_depend_on_the_seed_only(draw):
     first, again, other = (draw(np.random.default_rng(seed), 64) for seed in (3, 3, 4))
     assert first.shape == (64, 64)
@@ -48,7 +72,7 @@ def test_drawn_pictures_depend_on_the_seed_only(draw):
 def test_a_hundred_steps_of_training_beat_cubic_interpolation():
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    drawn = [synthetic.dead_leaves(rng, 192) for _ in range(3)]
+    drawn = [synthetic.dead_leaves(rng, 256) for _ in range(3)]
     learner = train.Learner(fresh(8, 3), rate=2.0)
     kernels = learner.fit([patches.Source(1.0, drawn[:2])], rng, 100)
     sharp = torch.from_numpy(drawn[2])[None, None]
