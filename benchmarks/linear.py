@@ -203,9 +203,8 @@ def _classify(ctx: HandOver, counter: FlashCounter) -> Output:
     facts, fps = ctx.facts("ingest_template"), float(template_fps(ctx))
     video, total = ctx.fetch("compose", "video"), int(facts["frames"])
     indices = safety.sample_indices(total, fps, facts["shots"], [(0, total)])
-    frames, flashes = safety.watch(video, indices, ctx.threads)
-    findings = safety.check_frames(ctx, frames)
-    findings += check_badness(flashes)
+    looked = safety.look_through(ctx, video, indices)
+    findings = [*looked.findings, *check_badness(looked.flashes)]
     findings += counter.findings()
     if ctx.unit.script is None and "audio" in ctx.unit.sources:
         findings.append(unavailable("script", "nobody wrote down what the recording says"))
@@ -214,7 +213,7 @@ def _classify(ctx: HandOver, counter: FlashCounter) -> Output:
     policy = ctx.shard.brief.policy
     verdict = combine(findings, set(policy.required) - {"consent"})
     return Output(
-        safety.write_evidence(ctx.scratch, frames, findings),
+        safety.write_evidence(ctx.scratch, video, looked, findings),
         {
             "verdict": safety.judged(verdict, policy.review),
             "policy": DEFAULT_POLICY.id,

@@ -32,6 +32,8 @@ _LIMITER_WINDOW_S = 0.006
 _OVERSAMPLING = 4
 _LOOP_CROSSFADE_S = 0.25
 _TRIM_FADE_S = 0.4
+# Samples worked on at a time where a step needs many times the memory of its input.
+_BLOCK = 1 << 18
 # More of the voice than this must not fall off the end unheard.
 _END_TOLERANCE_S = 0.02
 
@@ -100,14 +102,15 @@ def write_wav(path: Path, audio: Audio) -> None:
     Raises:
         StoreUnavailable: it cannot be written, for one because the disk is full.
     """
-    scaled = np.clip(np.rint(audio.samples * 32767.0), -32768, 32767).astype("<i2")
     temporary = temporary_name(path)
     try:
         with open(temporary, "wb") as file, wave.open(file, "wb") as writer:
             writer.setnchannels(audio.samples.shape[1])
             writer.setsampwidth(2)
             writer.setframerate(audio.rate)
-            writer.writeframes(scaled.tobytes())
+            for first in range(0, len(audio.samples), _BLOCK):
+                block = np.rint(audio.samples[first : first + _BLOCK] * 32767.0)
+                writer.writeframes(np.clip(block, -32768, 32767).astype("<i2").tobytes())
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -216,19 +219,29 @@ def limit_peaks(samples: F32, rate: int, peak_dbtp: float) -> F32:
     peak = _true_peak_envelope(samples)
     if peak.max() <= ceiling:
         return samples
-    needed = ceiling / np.maximum(peak, ceiling)
+    needed = np.divide(ceiling, np.maximum(peak, ceiling, out=peak), out=peak)
     window = 2 * round(_LIMITER_WINDOW_S * rate / 2) + 1
     held = ndimage.minimum_filter1d(needed, window, mode="nearest")
     hann = np.hanning(window + 2)[1:-1]
-    gain = ndimage.convolve1d(held, hann / hann.sum(), mode="nearest")
-    return np.asarray(samples * gain[:, None], dtype=np.float32)
+    gain = ndimage.convolve1d(held, hann / hann.sum(), output=needed, mode="nearest")
+    limited = np.empty(samples.shape, np.float32)
+    for first in range(0, len(samples), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        limited[block] = samples[block] * gain[block, None]
+    return limited
 
 
 def _true_peak_envelope(samples: F32) -> npt.NDArray[np.float64]:
     """Largest magnitude of all channels around each sample, between samples included."""
-    count = len(samples)
-    between = signal.resample_poly(samples, _OVERSAMPLING, 1, axis=0)
-    loudest = np.abs(between).max(axis=1).reshape(count, _OVERSAMPLING).max(axis=1)
+    count, margin = len(samples), 16  # the filter between samples reaches ten to each side
+    loudest = np.empty(count, np.float64)
+    for first in range(0, count, _BLOCK):
+        stop, begin = min(first + _BLOCK, count), max(first - margin, 0)
+        part = samples[begin : min(stop + margin, count)]
+        between = signal.resample_poly(part, _OVERSAMPLING, 1, axis=0)
+        inner = slice((first - begin) * _OVERSAMPLING, (stop - begin) * _OVERSAMPLING)
+        peaks = np.abs(between[inner]).max(axis=1).reshape(-1, _OVERSAMPLING)
+        loudest[first:stop] = peaks.max(axis=1)
     return np.asarray(ndimage.maximum_filter1d(loudest, 3, mode="nearest"), dtype=np.float64)
 
 
@@ -280,7 +293,11 @@ def mix_voice_over_bed(
     spoken[start:end] = _stereo(voice.samples)[: total - start]
     if bed is not None and len(bed.samples):
         under = _fitted(_stereo(resample(bed, rate).samples), total, rate)
-        spoken += under * _ducking(spoken, rate, duck_db, attack_s, release_s)[:, None]
+        points = _ducking(spoken, rate, duck_db, attack_s, release_s)
+        for first in range(0, total, _BLOCK):
+            times = np.arange(first, min(first + _BLOCK, total)) / rate
+            gain = (10.0 ** (_gain_at(times, points) / 20.0)).astype(np.float32)
+            spoken[first : first + _BLOCK] += under[first : first + _BLOCK] * gain[:, None]
     return Audio(limit_peaks(spoken, rate, peak_dbtp), rate)
 
 
@@ -293,23 +310,33 @@ def _stereo(samples: F32) -> F32:
 def _fitted(bed: F32, total: int, rate: int) -> F32:
     """Loop or trim a bed to a length in samples."""
     fade = min(round(_LOOP_CROSSFADE_S * rate), len(bed) // 2)
-    while len(bed) < total and fade:
-        ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)[:, None]
+    out = np.zeros((total, bed.shape[1]), np.float32)
+    filled = min(len(bed), total)
+    out[:filled] = bed[:filled]
+    ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)[:, None]
+    while filled < total and fade:
         joint = bed[-fade:] * np.sqrt(1 - ramp) + bed[:fade] * np.sqrt(ramp)
-        bed = np.concatenate([bed[:-fade], joint, bed[fade:]])
-    if len(bed) < total:
-        return np.pad(bed, ((0, total - len(bed)), (0, 0)))
-    trimmed = bed[:total].copy()
+        out[filled - fade : filled] = joint
+        more = bed[fade : fade + total - filled]
+        out[filled : filled + len(more)] = more
+        filled += len(more)
+    length = len(bed)
+    while length < total and fade:
+        length = 2 * length - fade  # as if what there is were doubled until it is long enough
     fade = min(round(_TRIM_FADE_S * rate), total)
-    if len(bed) - total > fade // 4 and fade:
-        trimmed[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)[:, None]
-    return trimmed
+    if length - total > fade // 4 and fade:
+        out[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)[:, None]
+    return out
 
 
 def _ducking(
     spoken: F32, rate: int, duck_db: float, attack_s: float, release_s: float
-) -> npt.NDArray[np.float32]:
-    """The bed's gain per sample: down where there is speech, pauses shorter than a breath kept."""
+) -> list[tuple[float, float]]:
+    """The bed's gain: down where there is speech, pauses shorter than a breath kept.
+
+    Returns:
+        Corner points of the gain: seconds and decibels; straight lines in decibels sound even.
+    """
     hop = max(1, rate // 100)
     blocks = spoken[: len(spoken) // hop * hop].mean(axis=1).reshape(-1, hop)
     level = np.sqrt((blocks.astype(np.float64) ** 2).mean(axis=1)) if len(blocks) else np.zeros(1)
@@ -317,7 +344,6 @@ def _ducking(
     bridge = max(1, round(0.5 * rate / hop))
     speech = ndimage.binary_closing(np.pad(speech, bridge), np.ones(bridge))[bridge:-bridge]
     times = np.flatnonzero(np.diff(np.concatenate([[0], speech.astype(np.int8), [0]]))) * hop / rate
-    # Corner points of the gain in decibels; straight lines in decibels sound even.
     points: list[tuple[float, float]] = [(0.0, 0.0)]
     for begin, stop in times.reshape(-1, 2):
         opening = max(begin - attack_s, 0.0)
@@ -325,8 +351,7 @@ def _ducking(
         points = [point for point in points if point[0] < opening]
         points += [(opening, back), (max(begin, 1e-6), -duck_db)]
         points += [(stop, -duck_db), (stop + release_s, 0.0)]
-    decibels = _gain_at(np.arange(len(spoken)) / rate, points)
-    return np.asarray(10.0 ** (decibels / 20.0), dtype=np.float32)
+    return points
 
 
 def _gain_at(

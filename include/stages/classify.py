@@ -8,10 +8,9 @@ from include.stages.safety import (
     as_checks,
     as_facts,
     as_reasons,
-    check_frames,
     judged,
+    look_through,
     sample_indices,
-    watch,
     write_evidence,
 )
 from include.stages.segments import read_segments
@@ -41,9 +40,8 @@ def run(ctx: StageContext, artifact: str) -> Output:
     spans = [(s.start, s.stop) for s in read_segments(composed)]
     shots = ctx.facts("ingest_template")["shots"]
     indices = sample_indices(composed["frames"], fps, shots, spans)
-    frames, flashes = watch(video, indices, ctx.threads)
-    own = check_frames(ctx, frames)
-    own += check_badness(flashes)
+    looked = look_through(ctx, video, indices)
+    own = [*looked.findings, *check_badness(looked.flashes)]
     own += _script(ctx)
     findings = [*_of_template(ctx), *own]
     policy = ctx.shard.brief.policy
@@ -53,7 +51,7 @@ def run(ctx: StageContext, artifact: str) -> Output:
     if verdict == "review" and not reasons:
         reasons = ["policy.review: the brief asks for a person to see every row"]
     return Output(
-        write_evidence(ctx.scratch, frames, own),
+        write_evidence(ctx.scratch, video, looked, own),
         {
             "verdict": verdict,
             "reasons": reasons,

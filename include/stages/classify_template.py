@@ -7,9 +7,8 @@ from include.stages.context import Output, StageContext
 from include.stages.safety import (
     as_checks,
     as_facts,
-    check_frames,
+    look_through,
     sample_indices,
-    watch,
     write_evidence,
 )
 from include.stages.timeline import template_fps
@@ -32,11 +31,10 @@ def run(ctx: StageContext, artifact: str) -> Output:
         counter.add(picture.index / fps, picture.rgb())
         ctx.progress(picture.index + 1, facts["frames"])
 
-    frames, flashes = watch(video, indices, ctx.threads, seen)
-    findings = check_frames(ctx, frames)
-    findings += check_badness(flashes)
+    looked = look_through(ctx, video, indices, seen)
+    findings = [*looked.findings, *check_badness(looked.flashes)]
     findings += counter.findings()
     return Output(
-        write_evidence(ctx.scratch, frames, findings),
+        write_evidence(ctx.scratch, video, looked, findings),
         {"findings": as_facts(findings), "checks": as_checks(findings)},
     )

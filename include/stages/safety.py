@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,8 @@ LONG_SIDE = 960
 SHEET_FRAMES = 12
 
 
-def check_frames(ctx: StageContext, frames: list[tuple[float, Image]]) -> list[Finding]:
-    """Look for nudity; the detector's process serves all rows of a shard.
-
-    Args:
-        ctx: the unit.
-        frames: time in seconds and uint8 RGB [h, w, 3].
-    """
+def _check_frames(ctx: StageContext, frames: Iterable[tuple[float, Image]]) -> list[Finding]:
+    """Look for nudity; the detector's process serves all rows of a shard."""
     python = ctx.settings.nudity_python
     if ctx.common is None:
         with NudityDetector(python) as detector:
@@ -63,37 +58,58 @@ def sample_indices(
     return sorted(chosen)
 
 
-def watch(
-    path: Path, indices: Iterable[int], threads: int, seen: Callable[[Picture], None] | None = None
-) -> tuple[list[tuple[float, Image]], list[FlashSample]]:
+@dataclass(frozen=True)
+class Looked:
+    """What one pass over a video found, and the little of it that is kept."""
+
+    findings: list[Finding]
+    """Of nudity."""
+    flashes: list[FlashSample]
+    shown: list[tuple[float, Image]]
+    """Frames for the contact sheet: time in seconds and RGB uint8 [h, w, 3]."""
+
+
+def look_through(
+    ctx: StageContext,
+    path: Path,
+    indices: list[int],
+    seen: Callable[[Picture], None] | None = None,
+) -> Looked:
     """Decode a video of ours once, for everything that is looked for in it.
 
     Args:
+        ctx: the unit.
         path: the video.
-        indices: frames to keep.
-        threads: of the decoder.
+        indices: frames in which nudity is looked for, in order.
         seen: called with every picture, for what somebody else looks for.
-
-    Returns:
-        The kept frames, shrunk to LONG_SIDE, as time in seconds and RGB uint8 [h, w, 3]; and how
-        much each frame of the video flashes.
 
     Raises:
         CorruptArtifact: a frame cannot be decoded, or the video ends before one of ``indices``.
     """
     wanted = set(indices)
-    kept: list[tuple[float, Image]] = []
-    with VideoReader(path, threads=threads) as reader:
+    sheet = set(indices[:: max(1, len(indices) // SHEET_FRAMES)][:SHEET_FRAMES])
+    shown: list[tuple[float, Image]] = []
+    with VideoReader(path, threads=ctx.threads) as reader:
         if wanted and max(wanted) >= reader.facts.frames:
             raise CorruptArtifact(f"{path} has no frame {max(wanted)}: make it again")
         meter = FlashMeter(reader.facts)
-        for picture in reader.pictures():
-            meter.add(picture)
-            if picture.index in wanted:
-                kept.append((float(picture.index / reader.facts.fps), _shrink(picture.rgb())))
-            if seen is not None:
-                seen(picture)
-    return kept, meter.samples()
+
+        def passing() -> Iterator[tuple[float, Image]]:
+            for picture in reader.pictures():
+                meter.add(picture)
+                if seen is not None:
+                    seen(picture)
+                if picture.index in wanted:
+                    frame = float(picture.index / reader.facts.fps), _shrink(picture.rgb())
+                    if picture.index in sheet:
+                        shown.append(frame)
+                    yield frame
+
+        frames = passing()
+        findings = _check_frames(ctx, frames)
+        for _ in frames:
+            pass  # a detector that failed stops looking; the rest is looked at all the same
+    return Looked(findings, meter.samples(), shown)
 
 
 def _shrink(frame: Image) -> Image:
@@ -157,38 +173,47 @@ def judged(verdict: Verdict, review: str) -> Verdict:
 
 
 def write_evidence(
-    folder: Path, frames: list[tuple[float, Image]], findings: list[Finding]
+    folder: Path, video: Path, looked: Looked, findings: list[Finding]
 ) -> dict[str, tuple[Path, str]]:
     """The contact sheet of the sampled frames, and a crop of each finding that has a place.
 
     Args:
         folder: where to write.
-        frames: time in seconds and uint8 RGB [h, w, 3].
+        video: what was looked through.
+        looked: what is kept of it.
         findings: of all checks.
 
     Returns:
         Output files: ``contact_sheet`` and ``crop-NN``.
     """
-    step = max(1, len(frames) // SHEET_FRAMES)
-    shown = frames[::step][:SHEET_FRAMES]
     sheet = contact_sheet(
-        [frame for _, frame in shown],
+        [frame for _, frame in looked.shown],
         columns=4,
         cell_width=240,
-        labels=[_time_code(time_s) for time_s, _ in shown],
+        labels=[_time_code(time_s) for time_s, _ in looked.shown],
     )
     path = folder / "contact_sheet.jpg"
     save_jpeg(sheet, path, 80)
     files = {"contact_sheet": (path, "image/jpeg")}
-    by_time = dict(frames)
     flagged = [f for f in findings if f.verdict in ("review", "block") and f.box is not None]
-    for number, finding in enumerate(flagged[:8]):
-        frame = by_time.get(finding.time_s) if finding.time_s is not None else None
-        if frame is not None and finding.box is not None:
+    for number, (finding, frame) in enumerate(_at_findings(video, flagged[:8])):
+        if finding.box is not None:
             crop = folder / f"crop-{number:02}.jpg"
             save_jpeg(_crop(frame, finding.box), crop, 85)
             files[f"crop-{number:02}"] = (crop, "image/jpeg")
     return files
+
+
+def _at_findings(video: Path, findings: list[Finding]) -> Iterator[tuple[Finding, Image]]:
+    """The findings that have a time, each with its frame, shrunk."""
+    with VideoReader(video) as reader:
+        at: dict[int, list[Finding]] = {}
+        for finding in findings:
+            if finding.time_s is not None:
+                at.setdefault(round(finding.time_s * reader.facts.fps), []).append(finding)
+        for index, frame in reader.pick(at):
+            small = _shrink(frame)
+            yield from ((finding, small) for finding in at[index])
 
 
 def _crop(frame: Image, box: tuple[float, float, float, float]) -> Image:
