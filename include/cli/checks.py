@@ -23,6 +23,9 @@ WORKER_TESTS = ("models", "include", "benchmarks")
 """Below ``tests``: run where stages run."""
 KERNEL_TESTS = (
     "include/contracts",
+    "include/drift/test_gates.py",
+    "include/drift/test_statistics.py",
+    "include/expectations",
     "include/store",
     "include/test_consent.py",
     "include/test_demand.py",

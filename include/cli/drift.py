@@ -6,6 +6,7 @@ import argparse
 import getpass
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -73,7 +74,8 @@ def _validate(store: ObjectStore, args: argparse.Namespace) -> int:
     for tenant in names:
         folder = args.out / tenant if args.out else None
         docs = folder / "docs" if folder else None
-        found = validate_tenant(store, tenant, "by-hand", since=since, keep_docs=docs)
+        run_id = f"by-hand-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        found = validate_tenant(store, tenant, run_id, since=since, keep_docs=docs)
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "report.html").write_bytes(store.get(found.verdict.report))

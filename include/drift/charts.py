@@ -8,7 +8,7 @@ from html import escape
 from include.drift.records import Bars
 
 WIDTH, HEIGHT = 440, 150
-_LEFT, _RIGHT, _TOP, _BOTTOM = 6, 6, 8, 22
+_LEFT, _RIGHT, _TOP, _BOTTOM = 6, 6, 8, 24
 MOST_CATEGORIES = 8
 
 
@@ -51,7 +51,7 @@ def _ticks(edges: Sequence[float], unit: str, floor: float) -> str:
     spots.append((high, "end", WIDTH - _RIGHT))
     suffix = f" {escape(unit)}" if unit else ""
     return "".join(
-        f'<text x="{x:.0f}" y="{floor + 16:.0f}" text-anchor="{anchor}">{_short(value)}'
+        f'<text x="{x:.0f}" y="{floor + 18:.0f}" text-anchor="{anchor}">{_short(value)}'
         f"{suffix if anchor == 'end' else ''}</text>"
         for value, anchor, x in spots
     )
@@ -62,7 +62,7 @@ def _categories(
 ) -> str:
     shown = list(zip(labels, ours, theirs, strict=False))[:MOST_CATEGORIES]
     height = 26 * len(shown) + 6
-    left, full = 110, WIDTH - 110 - 50
+    left, full = 130, WIDTH - 130 - 50
     rows = []
     for number, (label, was, now) in enumerate(shown):
         y = 4 + 26 * number

@@ -108,14 +108,18 @@ def apply(
     """Open and close gates as verdicts demand.
 
     Drift opens a gate that is not open. An open gate closes only when enough *later* rows were
-    judged to be as expected; too few rows change nothing.
+    judged to be as expected; too few rows change nothing. Another try of the same run changes
+    nothing more.
 
     Returns:
-        The new states: what somebody has to be told.
+        The states that this run made: what somebody has to be told.
     """
     changed = []
     for verdict in verdicts:
         last = current(store, tenant, verdict.kind)
+        if last is not None and last.by == run_id:
+            changed.append(last)  # by a try of this run that failed later
+            continue
         is_open = last is not None and last.state == "open"
         fields: dict[str, Any] = {"by": run_id, "run_id": run_id, "report": report}
         fields["until"] = verdict.until

@@ -50,7 +50,7 @@ p { margin:4px 0 0 } .sub { color:var(--soft) }
   padding:14px 16px } .card p { font-size:14px } .card .sub { font-size:13px }
 .faces { display:grid; grid-template-columns:repeat(auto-fill,minmax(150px,1fr)); gap:12px }
 .face { background:var(--card); border:1px solid var(--line); border-radius:10px; overflow:hidden;
-  font-size:13px } .face img,.face .none { width:100%; display:block; aspect-ratio:4/3;
+  font-size:13px } .face img { width:100%; display:block; aspect-ratio:4/3;
   object-fit:cover; background:var(--line) } .face div.t { padding:8px 10px }
 .face b { display:block; overflow:hidden; text-overflow:ellipsis; white-space:nowrap }
 table { border-collapse:collapse; width:100%; background:var(--card); border:1px solid var(--line);
@@ -60,7 +60,7 @@ thead th { border-top:0; color:var(--soft); font-weight:600 }
 td.n,th.n { text-align:right; font-variant-numeric:tabular-nums } .wide { overflow-x:auto }
 svg { display:block } svg.hist { width:100%; margin-top:10px } svg.spark { width:150px;
   height:36px }
-svg text { font:12px system-ui,sans-serif; fill:var(--soft) } .ref { fill:var(--ref) }
+svg text { font:15px system-ui,sans-serif; fill:var(--soft) } .ref { fill:var(--ref) }
 .cur { fill:var(--cur) } .axis { stroke:var(--line) } .limit { stroke:var(--bad);
   stroke-dasharray:3 3; opacity:.7 } polyline { fill:none; stroke:var(--soft); stroke-width:1.2 }
 circle.over { fill:var(--bad) } circle.under { fill:var(--soft) }
@@ -93,7 +93,7 @@ def render_report(
         'reference<span class="key" style="background:var(--cur)"></span>now; each as a share of '
         "its own rows</p>",
         *[_gate(gate) for gate in gates],
-        *[_kind(one, past, store) for one in verdict.kinds],
+        *[_kind(one, past, store) for one in sorted(verdict.kinds, key=_urgency)],
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -101,6 +101,13 @@ def render_report(
         f"<title>{escape(verdict.tenant)}: {escape(said)}</title>"
         f"<style>{_STYLE}</style></head><body><main>{''.join(body)}</main></body></html>\n"
     )
+
+
+_ORDER: tuple[Outcome, ...] = ("drift", "broken", "ok", "no_reference", "too_few")
+
+
+def _urgency(verdict: KindVerdict) -> int:
+    return _ORDER.index(verdict.outcome)
 
 
 def _headline(verdict: DriftVerdict) -> str:
@@ -241,7 +248,7 @@ def _picture(offender: Offender, store: ObjectStore) -> str:
     except ObjectMissing:
         data = b""
     if not data:
-        return '<div class="none"></div>'
+        return ""
     encoded = base64.b64encode(thumbnail(data)).decode()
     return f'<img alt="{escape(offender.unit)}" src="data:image/jpeg;base64,{encoded}">'
 
@@ -270,8 +277,9 @@ def _others(findings: Sequence[Finding], verdict: KindVerdict, past: Sequence[Dr
     )
     few = sum(one.state == "too_few" for one in findings)
     note = f", {few} of them with too few values" if few else ""
+    is_open = " open" if not verdict.drifted and few < len(findings) else ""
     return (
-        f"<details{'' if verdict.drifted else ' open'}><summary>{len(findings)} features without "
+        f"<details{is_open}><summary>{len(findings)} features without "
         f'drift{note}</summary><div class="wide"><table><thead><tr><th>Feature</th>'
         '<th>Now and before</th><th class="n">PSI</th><th>Distance, run by run</th></tr></thead>'
         f"<tbody>{body}</tbody></table></div></details>"

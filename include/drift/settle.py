@@ -35,7 +35,8 @@ def settle_answer(
         The gate's new state; None when it did not change.
 
     Raises:
-        BadInput: ``drift.answer``: no such answer, or nothing there to accept.
+        BadInput: ``drift.answer``: no such answer, nothing there to accept, or somebody accepted
+            another reference meanwhile.
     """
     if answer == KEEP:
         return None
@@ -47,6 +48,13 @@ def settle_answer(
     if verdict.batch is None:
         raise BadInput(
             f"{tenant}: {verdict.rows} rows of {verdict.kind} are too few for a reference",
+            code="drift.answer",
+        )
+    newest = reference.newest(store, tenant, verdict.kind)
+    if newest is not None and newest.version != verdict.version:
+        raise BadInput(
+            f"{tenant}: version {newest.version} of the reference for {verdict.kind} was accepted "
+            "since these rows were judged; run the validation again",
             code="drift.answer",
         )
     window = reference.accept(store, tenant, verdict.kind, verdict.batch, by=by, note=note)

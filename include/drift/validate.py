@@ -64,7 +64,8 @@ def validate_tenant(
     Args:
         store: where features, references and verdicts are.
         tenant: whose.
-        run_id: the run's name.
+        run_id: the run's name; another try of the same run judges the same rows and reports the
+            same changes of gates.
         since: judge every row measured since then.
         kinds: which kinds of asset.
         keep_docs: folder to leave Great Expectations' own report in; it is stored in any case.
@@ -73,16 +74,17 @@ def validate_tenant(
         CorruptArtifact: rows or a reference are not what was stored.
         Bug: an expectation could not be evaluated.
     """
-    past = earlier_verdicts(store, tenant)
+    # A verdict of this very run is that of a try that failed later: the same rows are judged again.
+    past = [one for one in earlier_verdicts(store, tenant) if one.run_id != run_id]
     with tempfile.TemporaryDirectory(prefix="understudy-drift-") as scratch:
         docs = keep_docs or Path(scratch) / "docs"
-        validator = Validator(docs)
+        run = _Run(store, tenant, run_id, since, past, Validator(docs))
         prefix = f"{tenant}/drift"
         at = datetime.now(UTC)
         name = f"{at:%Y%m%dT%H%M%S%f}-{re.sub(r'[^A-Za-z0-9._-]', '_', run_id)[:100]}"
         found = []
         for kind in kinds:
-            judged, result = _judge(store, tenant, kind, since, past, validator)
+            judged, result = _judge(run, kind)
             found.append(judged)
             if result is not None:
                 store.put(f"{prefix}/result/{name}/{kind}.json", _as_json(result))
@@ -94,11 +96,11 @@ def validate_tenant(
             report=f"{prefix}/report/{name}.html",
             docs=_store_docs(store, docs, f"{prefix}/docs/{name}"),
         )
+    key = f"{prefix}/verdict/{name}.json"
+    store.put(key, verdict.model_dump_json(indent=1).encode())
     changed = gates.apply(store, tenant, found, run_id, verdict.report)
     states = gates.gates_of(store, tenant, "").open
     store.put(verdict.report, render_report(verdict, past, states, store).encode())
-    key = f"{prefix}/verdict/{name}.json"
-    store.put(key, verdict.model_dump_json(indent=1).encode())
     for one in found:
         log.info("%s: %s", tenant, one.said)
     return Validation(verdict, key, tuple(changed))
@@ -110,26 +112,31 @@ def earlier_verdicts(store: ObjectStore, tenant: str, most: int = HISTORY) -> li
     return [DriftVerdict.model_validate_json(store.get(key)) for key in keys]
 
 
-def _judge(
-    store: ObjectStore,
-    tenant: str,
-    kind: AssetKind,
-    since: datetime | None,
-    past: list[DriftVerdict],
-    validator: Validator,
-) -> tuple[KindVerdict, dict[str, Any] | None]:
+@dataclass(frozen=True)
+class _Run:
+    """What a validation run is about."""
+
+    store: ObjectStore
+    tenant: str
+    run_id: str
+    since: datetime | None
+    past: list[DriftVerdict]
+    validator: Validator
+
+
+def _judge(run: _Run, kind: AssetKind) -> tuple[KindVerdict, dict[str, Any] | None]:
     """One kind: which rows, which reference, what Great Expectations says about them."""
-    suite = suite_of(kind)
+    store, tenant, suite = run.store, run.tenant, suite_of(kind)
     window = reference.newest(store, tenant, kind)
     accepted = reference.read_window(store, window) if window else None
-    rows = _to_judge(store, tenant, kind, since, past, accepted)
+    rows = _to_judge(run, kind, accepted)
     base: dict[str, Any] = {"kind": kind, "rows": len(rows), "suite": suite.digest}
     if window is not None:
         base |= {"window": window.rows_sha256, "version": window.version}
     if rows.empty:
         return KindVerdict(outcome="too_few", **base), None
     base |= {"since": rows["at"].min(), "until": rows["at"].max()}
-    result = validator.run(rows, suite, window.rows_sha256 if window else None, accepted)
+    result = run.validator.run(rows, suite, window.rows_sha256 if window else None, accepted)
     _check_evaluated(result)
     findings, breaches = findings_of(result), breaches_of(rows, suite, result)
     verdict = KindVerdict(
@@ -145,23 +152,18 @@ def _judge(
     return verdict.model_copy(update={"offenders": worst}), result
 
 
-def _to_judge(
-    store: ObjectStore,
-    tenant: str,
-    kind: AssetKind,
-    since: datetime | None,
-    past: list[DriftVerdict],
-    accepted: pd.DataFrame | None,
-) -> pd.DataFrame:
-    gate = gates.current(store, tenant, kind)
-    settled = gate.until if gate else None
-    rows = read_rows(store, tenant, kind, max(filter(None, (since, settled)), default=None))
+def _to_judge(run: _Run, kind: AssetKind, accepted: pd.DataFrame | None) -> pd.DataFrame:
+    gate = gates.current(run.store, run.tenant, kind)
+    # Not where this very run moved the gate, and failed later.
+    settled = gate.until if gate and gate.by != run.run_id else None
+    start = max(filter(None, (run.since, settled)), default=None)
+    rows = read_rows(run.store, run.tenant, kind, start)
     if settled is not None:
         rows = rows[rows["at"] > pd.Timestamp(settled)]
     if accepted is not None:
         rows = rows[~rows["asset"].isin(set(accepted["asset"]))]
-    if since is None:
-        seen = _seen_until(past, kind)
+    if run.since is None:
+        seen = _seen_until(run.past, kind)
         fresh = len(rows) if seen is None else int((rows["at"] > pd.Timestamp(seen)).sum())
         rows = rows.tail(max(fresh, MINIMUM_ROWS))
     return rows.reset_index(drop=True)

@@ -186,3 +186,87 @@ def test_a_second_run_asks_nobody_and_starts_no_stage_for_what_is_there(run, sta
     assert totals["said"] == "everything was rendered before: no stage process was started"
     states = {i["task_id"]: i["state"] for i in api.task_instances(DAG, again)}
     assert states["reviewed.review"] == "skipped"
+
+
+def test_new_rows_trigger_a_validation(run, stack, campaign):
+    """The asset that a campaign's report updates starts ``drift_validation``."""
+    from include.drift.rows import read_rows
+    from include.store import open_store
+
+    api = stack.api()
+    store = open_store(str(campaign / "store"))
+    rows = {kind: read_rows(store, plan_of(run).tenant, kind) for kind in ("photo", "render")}
+    assert set(rows["render"]["unit"]) == {"eve", "mia"}
+    assert rows["photo"]["face_size"].notna().all()
+    api.patch("dags/drift_validation", {"is_paused": False})
+    brief = str(campaign / "campaign/brief.yaml")
+    again = api.trigger(DAG, {"brief": brief, "shard_size": 1, "only": ["eve"]})
+    wait_for("the campaign", lambda: api.run_state(DAG, again) in ("success", "failed"), 300)
+
+    def validated():
+        runs = api.get("dags/drift_validation/dagRuns", limit=20)["dag_runs"]
+        mine = [r for r in runs if r["run_type"] == "asset_triggered"]
+        return [r for r in mine if r["state"] in ("success", "failed")]
+
+    (found, *_) = wait_for("a validation", validated, 300)
+    assert found["state"] == "success"
+    result = api.xcom("drift_validation", found["dag_run_id"], "report")
+    assert result[plan_of(run).tenant]["outcomes"]["render"] == "no_reference"
+
+
+def drift_away(store, tenant):
+    """An accepted reference of photos, and 200 photos that are warmer."""
+    from datetime import UTC, datetime, timedelta
+
+    from include.drift.reference import accept, keep_batch
+    from include.drift.rows import read_rows, write_rows
+    from include.samples.feature_rows import RowModel, changed, measured_rows
+
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    known = measured_rows("photo")
+    write_rows(store, tenant, "a", RowModel.fit("photo", known).rows_of(1, 500, start=start))
+    batch = keep_batch(store, tenant, "photo", read_rows(store, tenant, "photo"))
+    accept(store, tenant, "photo", batch, by="Ada")
+    warm = RowModel.fit("photo", changed(known, warmth=12.0))
+    write_rows(store, tenant, "b", warm.rows_of(2, 200, start=start + timedelta(days=3)))
+
+
+def test_drift_asks_a_person_whose_answer_freezes_the_reference(stack, campaign):
+    from include.drift import gates
+    from include.drift.reference import newest
+    from include.store import open_store
+
+    api, dag = stack.api(), "drift_validation"
+    store = open_store(str(campaign / "store"))
+    drift_away(store, "warm")
+    run_id = api.trigger(dag, {"tenant": "warm"})
+    path = f"dags/{dag}/dagRuns/{quote(run_id, safe='')}"
+
+    def asked():
+        states = {i["task_id"]: i["state"] for i in api.task_instances(dag, run_id)}
+        return states.get("drifted.ask") == "awaiting_input"
+
+    wait_for("the question", asked, 300)
+    assert gates.gates_of(store, "warm", "stop").open
+    question = api.get(f"{path}/hitlDetails")["hitl_details"][0]
+    assert question["subject"] == "Photo assets of warm have drifted. What now?"
+    links = api.get(f"{path}/taskInstances/validate/links", map_index=0)["extra_links"]
+    url = links["Drift report"]
+    assert url in question["body"]
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(url)
+    with urllib.request.urlopen(urllib.request.Request(url, headers=api._headers())) as answer:
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert "Drift in photo assets" in answer.read().decode()
+    time.sleep(2.5)  # an answer in the moment of asking can be lost (Airflow 3.3)
+    api.patch(
+        f"{path}/taskInstances/drifted.ask/0/hitlDetails",
+        {"chosen_options": ["Accept as the new reference"], "params_input": {"note": "new light"}},
+    )
+    wait_for("the run's end", lambda: api.run_state(dag, run_id) in ("success", "failed"), 300)
+    assert api.run_state(dag, run_id) == "success"
+    window = newest(store, "warm", "photo")
+    assert (window.version, window.accepted_by, window.note) == (2, "admin", "new light")
+    assert gates.gates_of(store, "warm", "stop").open == ()
+    events = api.get("assets/events", limit=50)["asset_events"]
+    assert {"tenants": ["warm"]} in [event["extra"] for event in events]

@@ -123,3 +123,27 @@ class TestSchedule:
 
     def test_an_empty_folder_has_nothing_to_do(self, folder):
         assert self.next("r1") is None
+
+    def test_a_brief_waits_while_drift_stops_its_tenant_and_is_taken_when_it_is_settled(
+        self, folder, tmp_path, monkeypatch
+    ):
+        from include.drift import gates
+        from include.store import open_store
+        from tests.include.drift.test_gates import verdict
+
+        monkeypatch.setenv("UNDERSTUDY_DRIFT_POLICY", "acme=stop")
+        store = open_store(str(tmp_path / "store"))
+        brief = write_brief(folder)
+        gates.apply(store, "acme", [verdict("drift")], "run", "report.html")
+        assert self.next("r1") is None
+        gates.settle(store, "acme", "photo", "resumed", by="Ada", said="repaired")
+        assert self.next("r2") == brief
+
+
+def test_campaigns_with_a_schedule_also_begin_when_a_gate_closes():
+    from operators.drift import GATE_CLOSED
+    from operators.schedule import campaign_schedule
+
+    assert campaign_schedule("") is None
+    scheduled = campaign_schedule("0 6 * * *")
+    assert [asset.name for asset in scheduled.asset_condition.objects] == [GATE_CLOSED.name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -310,3 +311,76 @@ def test_offenders_are_the_assets_least_like_the_reference(store, accepted):
     assert rows[17].asset in worst
     assert worst[rows[17].asset].value == 60.0
     assert len(worst) == len(photo.offenders) <= 8
+
+
+def test_another_try_of_a_run_judges_the_same_rows_and_tells_the_same(store, accepted):
+    collect(store, WARM, 2, 250, LATER)
+    first, again = validate(store, "one"), validate(store, "one")
+    assert first.changed == again.changed
+    assert [one.kinds[0].batch for one in (first.verdict, again.verdict)] == [
+        first.verdict.kinds[0].batch
+    ] * 2
+    assert len(gates.history(store, TENANT, "photo")) == 1
+
+
+def test_an_answer_to_an_outdated_question_is_refused(store, accepted):
+    from include.drift.settle import ACCEPT, settle_answer
+
+    collect(store, WARM, 2, 250, LATER)
+    (photo,) = validate(store, "one").verdict.kinds
+    settle_answer(store, TENANT, photo, ACCEPT, by="Ada")
+    with pytest.raises(BadInput, match="version 2 of the reference"):
+        settle_answer(store, TENANT, photo, ACCEPT, by="Bob")
+
+
+def test_an_offender_is_shown_by_the_picture_that_was_measured(store, accepted, tmp_path):
+    from PIL import Image
+
+    from include.contracts.manifest import KeyMaterial
+    from include.drift.rows import write_rows
+    from include.store.cache import ArtifactCache
+
+    picture = tmp_path / "photo.png"
+    Image.new("RGB", (640, 800), (90, 60, 50)).save(picture)
+    cache = ArtifactCache(store, TENANT)
+    face = KeyMaterial(stage="ingest_recipients/face", stage_version=1)
+    cache.publish(face, {"photo": (picture, "image/png")}, {})
+    measured = KeyMaterial(
+        stage="measure_inputs/photo",
+        stage_version=1,
+        upstream={"ingest_recipients/face": face.key()},
+    )
+    cache.publish(measured, {}, {})
+    rows = WARM.rows_of(2, 200, start=LATER)
+    rows[0].values["warmth"] = 54.0
+    write_rows(store, TENANT, "run", [replace(rows[0], asset=measured.key()), *rows[1:]])
+    found = validate(store)
+    shown = [one for one in found.verdict.kinds[0].offenders if one.picture]
+    assert [one.unit for one in shown] == [rows[0].unit]
+    page = store.get(found.verdict.report).decode()
+    assert page.count("data:image/jpeg;base64,") == 1
+    assert len(page) < 200_000
+
+
+@pytest.mark.slow
+def test_clean_runs_through_great_expectations_raise_no_alarm(store, accepted):
+    for seed in range(10):
+        collect(store, CLEAN, 100 + seed, 200, LATER + timedelta(days=seed))
+        (photo,) = validate(store, f"run-{seed}").verdict.kinds
+        assert photo.outcome == "ok"
+
+
+@pytest.mark.slow
+def test_the_command_says_what_drifted_by_its_exit_code_and_settles(store, accepted, tmp_path):
+    from include.cli.drift import main
+
+    here = ["--store", str(tmp_path / "store"), "--tenant", TENANT]
+    collect(store, CLEAN, 2, 200, LATER)
+    assert main(here) == 0
+    collect(store, WARM, 3, 200, LATER + timedelta(days=1))
+    assert main([*here, "--out", str(tmp_path / "out")]) == 3
+    assert "warmth" in (tmp_path / "out" / TENANT / "report.html").read_text()
+    assert (tmp_path / "out" / TENANT / "docs" / "index.html").exists()
+    assert main([*here, "--accept", "photo", "--note", "new light"]) == 0
+    assert gates.current(store, TENANT, "photo").said.endswith("version 2")
+    assert main([*here, "--since", "yesterday"]) == 2

@@ -61,3 +61,32 @@ def test_loading_the_plugin_imports_no_web_framework():
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("key", "served"),
+    [
+        ("acme/drift/report/20260301T060000000000-scheduled__2026.html", True),
+        ("acme/drift/report/../../other/drift/report/x.html", False),
+        ("acme/drift/report/x.json", False),
+        ("acme/drift/result/x.html", False),
+        ("acme/drift/report/a/b.html", False),
+    ],
+)
+def test_only_drift_reports_have_an_address(key, served):
+    from plugins.understudy_media import REPORT
+
+    assert bool(REPORT.fullmatch(key)) is served
+
+
+def test_a_report_is_not_served_to_strangers(tmp_path, monkeypatch):
+    from fastapi.testclient import TestClient
+
+    from include.store import open_store
+    from plugins.understudy_media import make_app
+
+    monkeypatch.setenv("UNDERSTUDY_STORE", str(tmp_path))
+    monkeypatch.setenv("UNDERSTUDY_STATE", str(tmp_path / "state"))
+    open_store(str(tmp_path)).put("acme/drift/report/x.html", b"<!doctype html><p>drift")
+    client = TestClient(make_app(), raise_server_exceptions=False)
+    assert client.get("/drift", params={"key": "acme/drift/report/x.html"}).status_code != 200

@@ -29,7 +29,7 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
 
 def judged(campaign: Campaign, outcome: str) -> None:
     store = open_store(campaign.settings.store)
-    gates.apply(store, "acme", [verdict(outcome)], "run", "acme/drift/report/x.html")
+    gates.apply(store, "acme", [verdict(outcome)], f"run-{outcome}", "acme/drift/report/x.html")
 
 
 def under(campaign: Campaign, policy: str) -> None:

@@ -70,14 +70,14 @@ def test_states_are_appended_and_never_changed(store):
 
 @pytest.mark.parametrize("outcome", ["too_few", "no_reference", "broken"])
 def test_only_rows_as_expected_close_a_gate(store, outcome):
-    judge(store, verdict("drift"))
-    assert judge(store, verdict(outcome)) == []
+    judge(store, verdict("drift"), run="one")
+    assert judge(store, verdict(outcome), run="two") == []
     assert gates.current(store, "acme", "photo").state == "open"
 
 
 def test_each_kind_of_asset_has_a_gate_of_its_own(store):
-    judge(store, verdict("drift"), verdict("drift", "audio"))
-    judge(store, verdict("ok"))
+    judge(store, verdict("drift"), verdict("drift", "audio"), run="one")
+    judge(store, verdict("ok"), run="two")
     assert [gate.kind for gate in gates_of(store, "acme", "warn").open] == ["audio"]
     assert gates_of(store, "other", "warn").open == ()
 
