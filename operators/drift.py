@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from include.contracts.plan import CampaignPlan
     from include.drift.records import GateState, KindVerdict
+    from include.features.collect import AssetRow
     from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -64,13 +65,19 @@ def collect_rows(plan: CampaignPlan, run_id: str, settings: Settings) -> int:
     from include.drift.rows import write_rows
     from include.features.collect import asset_rows
     from include.store import open_store
+    from include.store.bulk import in_parallel
     from include.store.cache import ArtifactCache
 
     store = open_store(plan.store)
-    refs = plan.shards or (plan.template,)
-    shards = (ShardPlan.model_validate_json(store.get(ref.plan)) for ref in refs)
-    rows = asset_rows(ArtifactCache(store, plan.tenant), shards, settings.core_hour)
-    write_rows(store, plan.tenant, run_id, rows)
+    cache = ArtifactCache(store, plan.tenant)
+
+    def rows_of(key: str) -> list[AssetRow]:
+        shard = ShardPlan.model_validate_json(store.get(key))
+        return asset_rows(cache, [shard], settings.core_hour)
+
+    found = in_parallel(rows_of, [ref.plan for ref in plan.shards or (plan.template,)])
+    rows = {row.asset: row for shard in found for row in shard}
+    write_rows(store, plan.tenant, run_id, rows.values())
     return len(rows)
 
 
