@@ -20,20 +20,16 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from skimage.metrics import structural_similarity
 
+from models.quality.fidelity import BORDER, fidelity
 from models.upscale import BACKENDS, load_upscaler
 from models.upscale.degrade import NAMES, halve
 from models.upscale.images import HELD_OUT, read
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from models.upscale.base import Upscaler
 
-BORDER = 8
 FRAME = (540, 960)
-LUMA = (0.299, 0.587, 0.114)
 METRICS = ("psnr_y", "psnr_rgb", "ssim_y")
 
 
@@ -76,24 +72,9 @@ def measure(degradation: str, upscalers: dict[str, Upscaler]) -> list[Row]:
         small = halve(sharp, degradation)
         for name, upscaler in upscalers.items():
             row: Row = {"degradation": degradation, "image": image.name, "backend": name}
-            row.update(score(sharp, upscaler.upscale(small)))
+            row.update(fidelity(sharp, upscaler.upscale(small)))
             rows.append(row)
     return rows
-
-
-def score(sharp: npt.NDArray[np.uint8], found: npt.NDArray[np.uint8]) -> dict[str, float]:
-    """Compare two RGB uint8 [h, w, 3] pictures: PSNR in dB, SSIM in -1..1."""
-    inner = slice(BORDER, -BORDER)
-    a, b = sharp[inner, inner].astype(np.float64), found[inner, inner].astype(np.float64)
-    luma_a, luma_b = a @ np.array(LUMA), b @ np.array(LUMA)
-    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    ssim: float = structural_similarity(luma_a, luma_b, data_range=255, **gaussian)  # type: ignore[no-untyped-call]
-    return {"psnr_y": psnr(luma_a, luma_b), "psnr_rgb": psnr(a, b), "ssim_y": float(ssim)}
-
-
-def psnr(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
-    """Peak signal-to-noise ratio in dB for a peak of 255."""
-    return float(10 * np.log10(255**2 / max(float(np.mean((a - b) ** 2)), 1e-9)))
 
 
 def summarise(degradation: str, rows: list[Row]) -> Row:
