@@ -147,7 +147,7 @@ def chosen_for(states: Iterable[LiveState], brief: Brief, unit: Slug) -> dict[st
         canary = state.canary
         if canary and in_canary(canary.rollout, unit, canary.share) and _usable(state, brief):
             chosen[state.stage] = canary.backend
-        elif state.champion and _applies(state.stage, state.champion, brief):
+        elif state.champion and applies(state.stage, state.champion, brief):
             _check(state, state.champion)
             chosen[state.stage] = state.champion
     return chosen
@@ -155,7 +155,7 @@ def chosen_for(states: Iterable[LiveState], brief: Brief, unit: Slug) -> dict[st
 
 def _usable(state: LiveState, brief: Brief) -> bool:
     """Whether the canary's backend can be used here; what cannot never stops a campaign."""
-    if state.canary is None or not _applies(state.stage, state.canary.backend, brief):
+    if state.canary is None or not applies(state.stage, state.canary.backend, brief):
         return False
     if _is_registered(state.stage, state.canary.backend):
         return True
@@ -166,7 +166,7 @@ def _usable(state: LiveState, brief: Brief) -> bool:
     return False
 
 
-def _applies(stage: str, ref: BackendRef, brief: Brief) -> bool:
+def applies(stage: str, ref: BackendRef, brief: Brief) -> bool:
     """Whether a brief leaves the choice to the pointer, and the backend can do what it asks for."""
     if stage != "upscale":
         return True

@@ -212,6 +212,17 @@ def records(store: ObjectStore, tenant: str) -> Iterator[AuditRecord]:
         yield _read(body, key)
 
 
+def tail(store: ObjectStore, tenant: str, most: int) -> list[AuditRecord]:
+    """The newest records, oldest of them first, unchecked.
+
+    Raises:
+        CorruptArtifact: one cannot be read.
+    """
+    keys = _keys(store, f"{tenant}/audit/")[-most:]
+    bodies = in_parallel(store.get, keys)
+    return [_read(body, key) for key, body in zip(keys, bodies, strict=True)]
+
+
 def _bodies(store: ObjectStore, tenant: str) -> Iterator[tuple[str, bytes]]:
     keys = _keys(store, f"{tenant}/audit/")
     for start in range(0, len(keys), _BATCH):

@@ -1,0 +1,174 @@
+"""The golden set: the same work done by champion and challenger, side by side.
+
+Every backend renders the golden campaign up to the finished, measured video; nothing is signed or
+published. Upscalers also enlarge pictures that they never learned from. What a backend rendered
+before is not rendered again: its artifacts are the cache's.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from include.contracts.manifest import BackendRef
+from include.contracts.plan import CampaignPlan, ShardPlan
+from include.errors import Bug, UnderstudyError, error_for_exit
+from include.features.collect import asset_rows
+from include.local_run import Run, run_campaign, stage_env
+from include.planning import plan_campaign
+from include.rollout.measures import failed_measures, render_measures
+from include.rollout.records import Begin, Comparison
+from include.rollout.statistics import Values, compare_pairs
+from include.settings import Settings
+from include.stages.specs import STAGES
+from include.store import open_store
+from include.store.cache import ArtifactCache
+
+log = logging.getLogger(__name__)
+
+LAST = "measure_render"
+
+
+@dataclass(frozen=True)
+class GoldenSet:
+    """What is rendered and enlarged."""
+
+    brief: str
+    """Path or ``s3://`` of the golden campaign's brief; empty for the sample campaign."""
+    pictures: int = 7
+    """Held-out pictures, for upscalers."""
+    frames: int = 6
+    """Frames of the golden template, for upscalers."""
+    crop: int = 512
+    """Longest side of either, pixels."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One backend's share of the golden work."""
+
+    renders: Mapping[str, Values]
+    """Measures by recipient."""
+    problems: Mapping[str, str]
+    """Recipients whose video did not come about, with the reason."""
+    plan: CampaignPlan
+
+
+def compare_golden(
+    begin: Begin, golden: GoldenSet, settings: Settings, run_id: str
+) -> list[Comparison]:
+    """Render and enlarge with both backends, and judge every rule.
+
+    Args:
+        begin: stage, backends and rules.
+        golden: the work.
+        settings: store, interpreters, price of a core hour.
+        run_id: names the run's results.
+
+    Raises:
+        UnderstudyError: the golden campaign cannot be planned, or a backend cannot be loaded.
+    """
+    brief = golden.brief
+    if not brief:
+        brief = sample_brief(settings)
+        settings = replace(settings, roots=(*settings.roots, Path(brief).parent))
+    champion = render(brief, begin.stage, begin.champion_is, settings, f"{run_id}-champion")
+    challenger = render(brief, begin.stage, begin.challenger, settings, f"{run_id}-challenger")
+    rules = begin.rules
+    found = [
+        compare_pairs("renders", rule, champion.renders, challenger.renders, rules)
+        for rule in rules.renders
+    ]
+    if begin.stage == "upscale" and rules.pictures:
+        sides = _pictures(begin, golden, settings, champion.plan)
+        found += [compare_pairs("pictures", rule, *sides, rules) for rule in rules.pictures]
+    return found
+
+
+def sample_brief(settings: Settings) -> str:
+    """The sample campaign's brief; its media are made at first use, in the worker's environment.
+
+    Raises:
+        Bug: it could not be made.
+    """
+    command = [str(settings.worker_python), "-m", "include.samples"]
+    done = subprocess.run(command, capture_output=True, text=True, env=stage_env(), check=False)
+    if done.returncode != 0:
+        raise Bug(f"the sample campaign could not be made: {done.stderr[-2000:]}")
+    return done.stdout.splitlines()[-1]
+
+
+def render(brief: str, stage: str, ref: BackendRef, settings: Settings, run_id: str) -> Arm:
+    """Render the golden campaign with one backend, and measure every video."""
+    plan = plan_campaign(brief, settings, backends={stage: ref})
+    run = run_campaign(plan, settings, run_id=run_id, until=LAST, threads=settings.threads)
+    store = open_store(plan.store)
+    shards = [ShardPlan.model_validate_json(store.get(item.plan)) for item in plan.shards]
+    rows = asset_rows(ArtifactCache(store, plan.tenant), shards, settings.core_hour)
+    measured = {row.unit: render_measures(row.values) for row in rows if row.kind == "render"}
+    units = [row.id for shard in shards for row in shard.rows]
+    problems = {unit: _problem(run, unit) for unit in units if unit not in measured}
+    for unit, problem in problems.items():
+        log.warning("%s with %s: no video for %s: %s", stage, ref.name, unit, problem)
+    renders = {unit: measured.get(unit) or failed_measures() for unit in units}
+    return Arm(renders, problems, plan)
+
+
+def _problem(run: Run, unit: str) -> str:
+    """Why a recipient has no video: what the first stage said that failed."""
+    failed = [
+        (list(STAGES).index(stage), found.status == "skipped", found.message)
+        for (stage, _), result in run.results.items()
+        for found in result.units
+        if found.id in (unit, "template") and found.status in ("failed", "skipped")
+    ]
+    failed.sort(key=lambda item: (item[1], item[0]))
+    return (failed[0][2] or "no reason given") if failed else "it was not measured"
+
+
+def _pictures(
+    begin: Begin, golden: GoldenSet, settings: Settings, plan: CampaignPlan
+) -> tuple[dict[str, Values], dict[str, Values]]:
+    """Champion's and challenger's figures by picture; one process after the other."""
+    store = open_store(plan.store)
+    own = ShardPlan.model_validate_json(store.get(plan.template.plan))
+    cache = ArtifactCache(store, plan.tenant)
+    clip = cache.lookup("ingest_template", own.template.key("ingest_template"))
+    with tempfile.TemporaryDirectory(prefix="understudy-golden-") as folder:
+        video = None if clip is None else cache.fetch(clip.outputs["video"], Path(folder))
+        sides = [
+            _enlarge(ref, own.brief.output.scale, golden, video, Path(folder), settings)
+            for ref in (begin.champion_is, begin.challenger)
+        ]
+    return sides[0], sides[1]
+
+
+def _enlarge(
+    ref: BackendRef,
+    scale: int,
+    golden: GoldenSet,
+    video: Path | None,
+    folder: Path,
+    settings: Settings,
+) -> dict[str, Values]:
+    out = folder / f"{ref.name}.json"
+    command = [str(settings.worker_python), "-m", "include.rollout.pictures"]
+    command += ["--backend", ref.name, "--scale", str(max(2, scale)), "--out", str(out)]
+    command += ["--pictures", str(golden.pictures), "--crop", str(golden.crop)]
+    command += ["--video", str(video), "--frames", str(golden.frames)] if video else []
+    done = subprocess.run(command, capture_output=True, text=True, env=stage_env(), check=False)
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise error_for_exit(done.returncode, f"{ref.name} on held-out pictures: {said}")
+    rows: dict[str, Values] = json.loads(out.read_text(encoding="utf-8"))
+    return rows
+
+
+def reason_of(error: UnderstudyError) -> str:
+    """A failure to render as the reason of a step."""
+    return f"golden.{error.code}"[:100]

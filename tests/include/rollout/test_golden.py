@@ -1,0 +1,153 @@
+"""Real weights side by side: a better upscaler is promoted, a damaged one never goes live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from benchmarks.rrdb_weights import make_weights
+from include.backends import declare
+from include.contracts.plan import CampaignPlan, ShardPlan
+from include.live import backend_ref, current
+from include.local_run import run_campaign
+from include.planning import plan_campaign
+from include.provenance import audit
+from include.rollout import machine
+from include.rollout.golden import GoldenSet
+from include.rollout.pictures import measure, pictures
+from include.rollout.rules import read_rules
+from include.rollout.statistics import compare_pairs, overall
+from include.rollout.steps import Rollout
+from include.store import ObjectStore, open_store
+from models.registry import DECLARED_ENV
+from models.upscale import load_upscaler
+from models.upscale.base import Upscaler
+from tests.support.tiny import Tiny, make_tiny, tiny_environment
+
+pytestmark = pytest.mark.slow
+
+RULES = read_rules()
+
+
+def damage(upscaler: Upscaler, share: float) -> Upscaler:
+    """Add noise to shipped weights: a share of each kernel's own deviation."""
+    torch.manual_seed(1)
+    upscaler._kernels = [
+        (weight + share * weight.std() * torch.randn_like(weight), bias)
+        for weight, bias in upscaler._kernels
+    ]
+    return upscaler
+
+
+def scored(upscaler: Upscaler):
+    return measure(upscaler, pictures(4, 192, 2, None, 0), repeat=2)
+
+
+def verdicts(champion, challenger) -> dict[str, str]:
+    found = [compare_pairs("pictures", r, champion, challenger, RULES) for r in RULES.pictures]
+    return {one.rule.measure: one.verdict for one in found} | {"all": overall(found)}
+
+
+def test_on_held_out_pictures_compact_beats_lanczos_and_damaged_weights_lose() -> None:
+    lanczos = scored(load_upscaler("lanczos", 2))
+    compact = scored(load_upscaler("compact", 2))
+    damaged = scored(damage(load_upscaler("compact", 2), 0.3))
+    assert len(compact) == 12
+    assert verdicts(lanczos, compact)["all"] == "as_good"
+    assert verdicts(compact, compact)["all"] == "as_good"
+    assert verdicts(compact, damaged)["psnr_y"] == "worse"
+    assert verdicts(compact, damaged)["ssim_y"] == "worse"
+    assert verdicts(compact, lanczos)["psnr_y"] == "worse"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
+    """A tiny campaign, and weights of somebody's own: as made, and damaged."""
+    root = tmp_path_factory.mktemp("rollout")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in tiny_environment(root).items():
+            patch.setenv(name, value)
+        declarations = root / "backends.yaml"
+        patch.setenv(DECLARED_ENV, str(declarations))
+        good, bad = root / "studio.pth", root / "damaged.pth"
+        make_weights(good, features=8, blocks=1, scale=2)
+        torch.manual_seed(1)
+        made = torch.load(good, weights_only=True)["params_ema"]
+        noisy = {name: tensor + 0.05 * torch.randn_like(tensor) for name, tensor in made.items()}
+        torch.save(noisy, bad)
+        for path in (good, bad):
+            declare(
+                declarations, name=path.stem, weights=str(path), margin=8,
+                licence="CC0-1.0", origin="a test",
+            )  # fmt: skip
+        tiny = make_tiny(root)
+        tiny.write()
+        yield tiny
+
+
+@pytest.fixture(scope="module")
+def store(world: Tiny) -> ObjectStore:
+    return open_store(world.settings.store)
+
+
+GOLDEN_PICTURES = {"pictures": 3, "crop": 160, "frames": 2}
+
+
+def through_golden(store: ObjectStore, world: Tiny, name: str) -> Rollout:
+    rollout = machine.start(
+        store, "acme", "upscale", name, rules=RULES, golden=str(world.path), by="test"
+    )
+    golden = GoldenSet(rollout.begin.golden, **GOLDEN_PICTURES)
+    rollout = machine.measure(store, rollout, world.settings, golden=golden, by="test")
+    return machine.gate(store, rollout, by="test")
+
+
+def keys(plan: CampaignPlan) -> dict[str, str]:
+    shard = ShardPlan.model_validate_json(open_store(plan.store).get(plan.shards[0].plan))
+    materials = {**shard.template.materials, **shard.rows[0].materials}
+    return {name: material.key() for name, material in materials.items()}
+
+
+def test_better_weights_are_promoted_and_worse_ones_rolled_back(
+    world: Tiny, store: ObjectStore
+) -> None:
+    machine.set_by_hand(store, "acme", "upscale", "lanczos", by="test")
+
+    better = through_golden(store, world, "compact")
+    assert better.last.reason == "golden.as_good", better.last.said
+    parts = {one.part for one in better.last.comparisons if one.verdict == "as_good"}
+    assert parts == {"pictures", "renders"}
+    better = machine.promote(store, machine.begin_canary(store, better, by="test"), by="test")
+    assert current(store, "acme", "upscale").champion == backend_ref("upscale", "compact")
+
+    plan = plan_campaign(str(world.path), world.settings)
+    before = keys(plan)
+    assert plan.live[0].rollout == better.id
+
+    worse = through_golden(store, world, "damaged")
+    assert (worse.last.state, worse.last.reason) == ("rolled_back", "golden.worse")
+    broken = {o.rule.measure for s in worse.steps for o in s.comparisons if o.verdict == "worse"}
+    assert "psnr_y" in broken
+    again = plan_campaign(str(world.path), world.settings)
+    assert keys(again) == before
+    run = run_campaign(again, world.settings, run_id="after", until="measure_render")
+    assert run.processes == [], "what was rendered before the rollout is still there"
+
+    found = audit.verify(store, "acme")
+    assert found.holds
+    actions = [record.action for record in audit.records(store, "acme")]
+    assert actions[1:] == [
+        "live.set", "rollout.started", "rollout.measured", "rollout.canary", "rollout.promoted",
+        "rollout.started", "rollout.measured", "rollout.rolled_back",
+    ]  # fmt: skip
+
+
+def test_weights_that_cannot_be_loaded_are_rolled_back_with_the_reason(
+    world: Tiny, store: ObjectStore
+) -> None:
+    (world.root.parent / "studio.pth").write_bytes(b"cut short")
+    rollout = through_golden(store, world, "studio")
+    assert rollout.last.state == "rolled_back"
+    assert "studio" in rollout.last.said

@@ -1,0 +1,192 @@
+"""A rollout's steps: in order, immutable, audited, resumable; and what is live after each."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from include.errors import Refused, Usage
+from include.live import backend_ref, current, history
+from include.provenance import audit
+from include.rollout import machine
+from include.rollout.records import Rule, Rules
+from include.rollout.statistics import compare_groups
+from include.rollout.steps import Rollout, advance, load, newest, rollouts
+from include.store import ObjectStore, open_store
+
+LANCZOS = backend_ref("upscale", "lanczos")
+COMPACT = backend_ref("upscale", "compact")
+RULES = Rules(
+    share=0.25, min_rows=20, max_hours=1, canary=(Rule(measure="x", better="higher", margin=0.1),)
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return open_store(str(tmp_path / "store"))
+
+
+def begin(store: ObjectStore, name: str = "lanczos", **more: str) -> Rollout:
+    return machine.start(store, "acme", "upscale", name, rules=RULES, by="anna", **more)
+
+
+def passed(store: ObjectStore, rollout: Rollout) -> Rollout:
+    found = {"reason": "golden.as_good", "said": "as good"}
+    return advance(store, rollout, "measured", by="anna", **found)
+
+
+def canary(store: ObjectStore) -> Rollout:
+    return machine.begin_canary(store, passed(store, begin(store)), by="anna")
+
+
+def judged(level: float, rows: int):
+    """A canary's rules, judged on renders at this level beside champions at 1."""
+    champion, challenger = [{"x": 1.0}] * rows, [{"x": level}] * rows
+    return [compare_groups(rule, champion, challenger, RULES) for rule in RULES.canary]
+
+
+def pointer(store: ObjectStore):
+    return current(store, "acme", "upscale")
+
+
+def actions(store: ObjectStore) -> list[str]:
+    found = audit.verify(store, "acme")
+    assert found.holds, found.problem
+    return [record.action for record in audit.records(store, "acme")][1:]
+
+
+def test_a_rollout_that_is_as_good_goes_through_every_step_and_is_live(store: ObjectStore) -> None:
+    rollout = canary(store)
+    assert pointer(store).champion is None
+    assert (pointer(store).canary.backend, pointer(store).canary.share) == (LANCZOS, 0.25)
+    rollout, verdict = machine.watched(store, rollout, judged(1.0, 20), (20, 20), by="anna")
+    assert verdict == "as_good"
+    rollout = machine.decide(store, rollout, by="anna")
+    states = ["started", "measured", "canary", "watched", "promoted"]
+    assert [step.state for step in rollout.steps] == states
+    assert load(store, "acme", rollout.id) == rollout
+    assert (pointer(store).champion, pointer(store).canary) == (LANCZOS, None)
+    assert actions(store) == [f"rollout.{state}" for state in states]
+
+
+def test_a_worse_canary_is_rolled_back_to_what_was_live(store: ObjectStore) -> None:
+    rollout, verdict = machine.watched(store, canary(store), judged(0.5, 20), (20, 20), by="anna")
+    assert verdict == "worse"
+    rollout = machine.decide(store, rollout, by="anna")
+    assert (rollout.last.state, rollout.last.reason) == ("rolled_back", "canary.worse")
+    assert (pointer(store).champion, pointer(store).canary) == (None, None)
+    last = list(audit.records(store, "acme"))[-1]
+    assert last.action == "rollout.rolled_back"
+    assert last.subject["reason"] == "canary.worse"
+    assert last.subject["challenger"] == "lanczos"
+    assert last.subject["champion_weights"] == COMPACT.weights_sha256
+
+
+def test_few_rows_decide_nothing_until_time_is_up(store: ObjectStore) -> None:
+    rollout = canary(store)
+    began = rollout.last.at
+    for level in (0.5, 1.0):
+        same, verdict = machine.watched(store, rollout, judged(level, 5), (5, 5), by="anna")
+        assert (same, verdict) == (rollout, "unclear")
+    late = began + timedelta(hours=1.1)
+    rollout, verdict = machine.watched(store, rollout, judged(1.0, 5), (5, 5), by="anna", now=late)
+    assert (verdict, rollout.last.reason) == ("worse", "canary.expired")
+    assert machine.decide(store, rollout, by="anna").last.state == "rolled_back"
+
+
+@pytest.mark.parametrize("reason", ["golden.worse", "golden.unclear", "golden.upscaler.weights"])
+def test_what_the_golden_set_does_not_show_never_meets_a_customer(store, reason: str) -> None:
+    rollout = advance(store, begin(store), "measured", by="anna", reason=reason, said="no")
+    with pytest.raises(Refused, match="golden set was not passed"):
+        machine.begin_canary(store, rollout, by="anna")
+    rollout = machine.gate(store, rollout, by="anna")
+    assert (rollout.last.state, rollout.last.reason) == ("rolled_back", reason)
+    assert machine.begin_canary(store, rollout, by="anna") == rollout
+    assert pointer(store) is None, "nothing ever went live"
+
+
+def test_one_rollout_of_a_stage_at_a_time(store: ObjectStore) -> None:
+    rollout = begin(store)
+    with pytest.raises(Refused, match=rollout.id) as caught:
+        begin(store)
+    assert caught.value.code == "rollout.running"
+    with pytest.raises(Refused, match="under way"):
+        machine.set_by_hand(store, "acme", "upscale", "lanczos", by="anna")
+    machine.roll_back(store, rollout, by="anna")
+    assert newest(store, "acme", "upscale").last.state == "rolled_back"
+    begin(store, rollout="second")
+    assert [each.id for each in rollouts(store, "acme")] == [rollout.id, "second"]
+
+
+def test_starting_a_known_rollout_goes_on_with_it(store: ObjectStore) -> None:
+    rollout = passed(store, begin(store, rollout="mine"))
+    assert begin(store, rollout="mine") == rollout
+
+
+@pytest.mark.parametrize(("name", "code"), [("compact", "rollout.live"), ("x", "backend.unknown")])
+def test_what_cannot_be_rolled_out_is_refused(store: ObjectStore, name: str, code: str) -> None:
+    with pytest.raises((Refused, Usage)) as caught:
+        begin(store, name)
+    assert caught.value.code == code
+    assert rollouts(store, "acme") == []
+
+
+def test_an_interrupted_driver_makes_no_step_twice(store: ObjectStore) -> None:
+    rollout = canary(store)
+    assert machine.begin_canary(store, rollout, by="anna") == rollout
+    # Stopped between the pointer and the step: the pointer is not moved again.
+    before = Rollout(rollout.steps[:-1])
+    store.delete(f"acme/rollout/{rollout.id}/0003.json")
+    again = machine.begin_canary(store, before, by="anna")
+    assert again.last.live == rollout.last.live
+    assert len(history(store, "acme", "upscale")) == 1
+
+
+def test_a_step_that_was_not_recorded_is_recorded_before_the_next(store: ObjectStore) -> None:
+    rollout = begin(store)
+    lost = [info.key for info in store.list("acme/audit/") if info.key.endswith(".json")][-1]
+    store.delete(lost)
+    passed(store, rollout)
+    assert actions(store) == ["rollout.started", "rollout.measured"]
+
+
+def test_two_drivers_cannot_both_take_a_step(store: ObjectStore) -> None:
+    rollout = begin(store)
+    passed(store, rollout)
+    with pytest.raises(Refused) as caught:
+        machine.roll_back(store, rollout, by="ben")
+    assert caught.value.code == "rollout.changed"
+
+
+def test_a_promotion_can_be_taken_back_while_nothing_newer_is_live(store: ObjectStore) -> None:
+    rollout = machine.promote(store, canary(store), by="anna")
+    assert pointer(store).champion == LANCZOS
+    rollout = machine.roll_back(store, rollout, by="anna")
+    assert pointer(store).champion is None
+    with pytest.raises(Refused, match="already"):
+        machine.roll_back(store, rollout, by="anna")
+    rollout = machine.promote(store, passed(store, begin(store, rollout="next")), by="anna")
+    machine.set_by_hand(store, "acme", "upscale", None, by="anna")
+    with pytest.raises(Refused, match="something newer is live"):
+        machine.roll_back(store, rollout, by="anna")
+
+
+def test_a_change_by_hand_ends_no_rollout_unseen(store: ObjectStore) -> None:
+    """Somebody who writes the pointer past us is not overwritten."""
+    from include.live import set_live
+
+    rollout = passed(store, begin(store))
+    set_live(store, None, tenant="acme", stage="upscale", champion=LANCZOS, by="ben")
+    with pytest.raises(Refused) as caught:
+        machine.begin_canary(store, rollout, by="anna")
+    assert caught.value.code == "live.changed"
+
+
+def test_what_is_live_by_hand_is_in_the_log(store: ObjectStore) -> None:
+    machine.set_by_hand(store, "acme", "upscale", "lanczos", by="anna")
+    assert pointer(store).champion == LANCZOS
+    (record,) = [r for r in audit.records(store, "acme") if r.action == "live.set"]
+    assert record.subject == {"stage": "upscale", "backend": "lanczos", "live": "1"}
+    assert record.by == "anna"
