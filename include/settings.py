@@ -20,6 +20,8 @@ UNDERSTUDY_REVOKED         file with one revoked consent record id per line (non
 UNDERSTUDY_NOOP            1: stages do nothing; for benchmarks of the graph, which mark a store for
                            it, and refused in any other (off)
 UNDERSTUDY_CORE_HOUR       price of one core for an hour, for cost figures (0.04)
+UNDERSTUDY_ROLLOUT_RULES   YAML file of rules by which new backends are judged
+                           (include/rollout/rules.yaml)
 UNDERSTUDY_DRIFT_POLICY    what an open drift gate does to new campaigns: warn, review (every render
                            is looked at) or stop; ``warn,acme=stop`` for single tenants (warn)
 ========================== ==================================================================
@@ -55,6 +57,8 @@ class Settings:
     revoked: Path | None = None
     core_hour: float = 0.04
     """Price of one core for an hour, in the brief's currency (US dollars without one)."""
+    rollout_rules: Path | None = None
+    """By which new backends are judged; None for those of ``include.rollout``."""
     drift_policy: str = "warn"
     """What an open drift gate does to new campaigns (see ``include.drift.gates``)."""
     noop: bool = False
@@ -71,6 +75,7 @@ class Settings:
         home = PROJECT / ".understudy"
         roots = env.get("UNDERSTUDY_ROOTS") or str(PROJECT)
         revoked = env.get("UNDERSTUDY_REVOKED")
+        rules = env.get("UNDERSTUDY_ROLLOUT_RULES")
         return cls(
             store=env.get("UNDERSTUDY_STORE") or str(home / "store"),
             state=state_dir(),
@@ -88,6 +93,7 @@ class Settings:
             revoked=Path(revoked) if revoked else None,
             noop=env.get("UNDERSTUDY_NOOP") == "1",
             core_hour=_number("UNDERSTUDY_CORE_HOUR", 0.04),
+            rollout_rules=Path(rules) if rules else None,
             drift_policy=env.get("UNDERSTUDY_DRIFT_POLICY") or "warn",
         )
 

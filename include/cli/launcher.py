@@ -62,6 +62,13 @@ COMMANDS: dict[str, Command] = {
         "airflow",
         "include.cli.drift",
     ),
+    "rollout": Command(
+        "puts a new backend live, or not: start|watch|status|promote|rollback|log --tenant T "
+        "[--backend NAME]",
+        ALL,
+        "airflow",
+        "include.cli.rollout",
+    ),
     "verify": Command(
         "checks a video's signature and everything it claims: VIDEO",
         ("worker",),
@@ -79,7 +86,7 @@ COMMANDS: dict[str, Command] = {
     "bench": Command("a benchmark: NAME (stages, upscale, ...)", ALL, "worker"),
     "lock": Command("resolves the lock files again from the .in files"),
 }
-PLANNED = ("chaos", "rollout", "housekeeping")
+PLANNED = ("chaos", "housekeeping")
 """Commands that a later version brings."""
 
 

@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.airflow
 
 PROJECT = Path(__file__).resolve().parents[2]
-DAG_IDS = ("campaign_render", "drift_validation", "render_ad")
+DAG_IDS = ("campaign_render", "drift_validation", "model_rollout", "render_ad")
 HEAVY = (
     "torch",
     "cv2",
