@@ -230,40 +230,48 @@ def questions(
     Returns:
         Per question ``store``, ``tenant``, ``kind``, ``verdict``, ``link`` and ``label``.
     """
-    from include.drift.records import DriftVerdict
+    from include.drift.verdicts import to_settle
+    from include.features.catalogue import FEATURES
     from include.store import open_store
 
     if params.get("ask") == "never":
         return []
     asked = []
     for ref in found:
-        store = open_store(ref["store"])
-        verdict = DriftVerdict.model_validate_json(store.get(ref["verdict"]))
+        store, tenant = open_store(ref["store"]), ref["tenant"]
         opened = {event["id"] for event in ref["events"]}
-        for kind in verdict.kinds:
-            if kind.batch and _due(store, ref, kind, opened, params.get("ask") == "always"):
+        for kind in FEATURES:
+            waiting = to_settle(store, tenant, kind)
+            if waiting is None:
+                continue
+            key, verdict = waiting
+            if _due(store, tenant, verdict, opened, params.get("ask") == "always"):
+                link = report_link(key.replace("/verdict/", "/report/").replace(".json", ".html"))
                 asked.append(
-                    {name: ref[name] for name in ("store", "tenant", "verdict", "link")}
-                    | {"kind": kind.kind, "label": f"{ref['tenant']}: {kind.kind}"}
+                    {"store": ref["store"], "tenant": tenant, "verdict": key, "link": link}
+                    | {"kind": kind, "label": f"{tenant}: {kind}"}
                 )
     return asked
 
 
-def _due(
-    store: Any, ref: Mapping[str, Any], kind: KindVerdict, opened: set[str], always: bool
-) -> bool:
+def _due(store: Any, tenant: str, verdict: KindVerdict, opened: set[str], always: bool) -> bool:
+    """Whether a person is asked now about rows that could become a reference."""
     from datetime import UTC, datetime
 
     from include.drift.gates import current
+    from include.drift.reference import newest
 
-    tenant = ref["tenant"]
-    if kind.outcome == "no_reference":
+    window = newest(store, tenant, verdict.kind)
+    if (window.version if window else None) != verdict.version:
+        return False  # somebody accepted another reference since
+    if verdict.outcome == "no_reference":
         day = f"{datetime.now(UTC):%Y-%m-%d}"
-        return always or bool(store.put_if_absent(f"{tenant}/drift/asked/{kind.kind}/{day}", b""))
-    gate = current(store, tenant, kind.kind)
+        marker = f"{tenant}/drift/asked/{verdict.kind}/{day}"
+        return bool(store.put_if_absent(marker, b"")) or always
+    gate = current(store, tenant, verdict.kind)
     if gate is None or gate.state != "open":
         return False
-    return always or f"{kind.kind}-gate-{gate.number:06d}" in opened
+    return always or f"{verdict.kind}-gate-{gate.number:06d}" in opened
 
 
 class DriftReviewOperator(HITLOperator):

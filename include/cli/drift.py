@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from include.cli.follow import absolute
-from include.drift.records import DriftVerdict, GateState
+from include.drift.gates import gates_of
+from include.drift.records import GateState
 from include.drift.since import parse_since
+from include.drift.verdicts import to_settle
 from include.errors import BadInput, UnderstudyError
 from include.features.catalogue import FEATURES, AssetKind
 from include.settings import Settings
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from include.drift.validate import Validation
 
 DRIFTED = 3
-"""Exit code when something drifted or a hard rule is broken."""
+"""Exit code when something drifted, a hard rule is broken or a gate is open."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +46,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./understudy drift",
         description=__doc__,
-        epilog=f"Exit code: 0 nothing drifted, {DRIFTED} something did or a hard rule is broken.",
+        epilog=f"Exit code: 0 as expected; {DRIFTED} something drifted, breaks a hard rule, or "
+        "drifted before and is not settled.",
     )
     parser.add_argument("--tenant", help="default: every tenant that has feature rows")
     parser.add_argument("--since", help="2026-03-01, 24h, 7d; default: rows not judged yet")
@@ -79,19 +82,25 @@ def _validate(store: ObjectStore, args: argparse.Namespace) -> int:
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "report.html").write_bytes(store.get(found.verdict.report))
-        _print(found, folder)
-        bad = bad or any(one.outcome in ("drift", "broken") for one in found.verdict.kinds)
+        standing = gates_of(store, tenant, "").open
+        _print(found, standing, folder)
+        broken = any(one.outcome in ("drift", "broken") for one in found.verdict.kinds)
+        bad = bad or broken or bool(standing)
     return DRIFTED if bad else 0
 
 
-def _print(found: Validation, folder: Path | None) -> None:
+def _print(found: Validation, standing: tuple[GateState, ...], folder: Path | None) -> None:
     print(f"{found.verdict.tenant}:")
     for kind in found.verdict.kinds:
         print(f"  {kind.outcome:12} {kind.said}")
         for finding in kind.drifted:
             print(f"               {finding.said}")
     for state in found.changed:
-        print(f"  the gate for {state.kind} is {state.state} now: {state.said}")
+        if state.state == "closed":
+            print(f"  the gate for {state.kind} is closed now: {state.said}")
+    for state in standing:
+        print(f"  the gate for {state.kind} is open since {state.at:%Y-%m-%d %H:%M UTC}")
+        print(f"               settle it: --accept {state.kind} or --resume {state.kind}")
     for kind in found.verdict.kinds:
         if kind.outcome == "no_reference" and kind.batch:
             print(f"  take these {kind.kind} rows as the reference: --accept {kind.kind}")
@@ -101,32 +110,25 @@ def _print(found: Validation, folder: Path | None) -> None:
 
 def _settle(store: ObjectStore, args: argparse.Namespace) -> int:
     from include.drift import settle
-    from include.drift.validate import earlier_verdicts
 
     kind = cast("AssetKind", args.accept or args.resume)
-    last = next(iter(earlier_verdicts(store, args.tenant, most=1)), None)
-    if last is None:
+    found = to_settle(store, args.tenant, kind)
+    if found is None:
         raise BadInput(
-            f"{args.tenant}: nothing was validated yet; run ./understudy drift first",
+            f"{args.tenant}: no {kind} rows were judged that could be accepted; run "
+            "./understudy drift first",
             code="drift.answer",
         )
-    verdict = next(one for one in last.kinds if one.kind == kind)
+    key, verdict = found
     answer = settle.ACCEPT if args.accept else settle.RESUME
     who = getpass.getuser()
     state = settle.settle_answer(
-        store, args.tenant, verdict, answer, by=who, note=args.note, run_id=last.run_id
+        store, args.tenant, verdict, answer, by=who, note=args.note, run_id=key
     )
-    _say_settled(state, last, kind, accepted=bool(args.accept))
+    if args.accept:
+        print(f"{args.tenant}: {verdict.rows} {kind} rows are the reference now")
+    print(f"{args.tenant}: the gate for {kind} {'is closed now' if state else 'was not open'}")
     return 0
-
-
-def _say_settled(
-    state: GateState | None, last: DriftVerdict, kind: AssetKind, *, accepted: bool
-) -> None:
-    if accepted:
-        print(f"{last.tenant}: the {kind} rows judged at {last.at:%Y-%m-%d %H:%M UTC} are the "
-              "reference now")  # fmt: skip
-    print(f"{last.tenant}: the gate for {kind} " + ("is closed now" if state else "was not open"))
 
 
 if __name__ == "__main__":

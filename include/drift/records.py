@@ -116,6 +116,8 @@ class KindVerdict(Contract):
         """The verdict in one line."""
         if self.outcome == "no_reference":
             return f"{self.kind}: {self.rows} rows, and no reference window to compare them with"
+        if not self.rows:
+            return f"{self.kind}: no rows that were not judged before"
         if self.outcome == "too_few":
             return f"{self.kind}: {self.rows} rows are too few to say anything"
         parts = [f"{breach.rule} broken by {breach.rows} rows" for breach in self.breaches]

@@ -25,15 +25,13 @@ from include.drift.offenders import breaches_of, offenders_of
 from include.drift.records import DriftVerdict, GateState, KindVerdict, Window
 from include.drift.report import render_report
 from include.drift.rows import read_rows
+from include.drift.verdicts import earlier_verdicts, verdict_key
 from include.errors import Bug
 from include.expectations.suites import MINIMUM_ROWS, Suite, suite_of
 from include.features.catalogue import FEATURES, AssetKind
 from include.store import ObjectStore
 
 log = logging.getLogger(__name__)
-
-HISTORY = 30
-"""Earlier verdicts that a report draws."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def validate_tenant(
             report=f"{prefix}/report/{name}.html",
             docs=_store_docs(store, docs, f"{prefix}/docs/{name}"),
         )
-    key = f"{prefix}/verdict/{name}.json"
+    key = verdict_key(tenant, name)
     store.put(key, verdict.model_dump_json(indent=1).encode())
     changed = gates.apply(store, tenant, found, run_id, verdict.report)
     states = gates.gates_of(store, tenant, "").open
@@ -104,12 +102,6 @@ def validate_tenant(
     for one in found:
         log.info("%s: %s", tenant, one.said)
     return Validation(verdict, key, tuple(changed))
-
-
-def earlier_verdicts(store: ObjectStore, tenant: str, most: int = HISTORY) -> list[DriftVerdict]:
-    """A tenant's last verdicts, oldest first."""
-    keys = [info.key for info in store.list(f"{tenant}/drift/verdict/")][-most:]
-    return [DriftVerdict.model_validate_json(store.get(key)) for key in keys]
 
 
 @dataclass(frozen=True)

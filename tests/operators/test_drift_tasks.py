@@ -150,7 +150,9 @@ def test_a_gate_that_opened_is_asked_about_once_and_again_when_wanted(drifted):
     assert (asked["kind"], asked["label"]) == ("photo", "acme: photo")
     assert questions([first], {"ask": "never"}) == []
     assert questions([{**first, "events": []}], {"ask": "new"}) == []
-    assert len(questions([{**first, "events": []}], {"ask": "always"})) == 1
+    later = ref_of(drifted, "a run without new rows")
+    assert questions([later], {"ask": "new"}) == []
+    assert questions([later], {"ask": "always"}) == [asked]
 
 
 def test_a_first_reference_is_asked_for_once_a_day(store):
@@ -172,7 +174,7 @@ def test_the_question_says_what_drifted_and_links_the_report(drifted):
     subject, body = question_text(asked, load_verdict(asked))
     assert subject == "Photo assets of acme have drifted. What now?"
     assert "- `warmth: median" in body
-    assert "(http://ui/report)" in body
+    assert "/understudy/drift?key=acme/drift/report/" in body
 
 
 @pytest.mark.parametrize(

@@ -381,6 +381,8 @@ def test_the_command_says_what_drifted_by_its_exit_code_and_settles(store, accep
     assert main([*here, "--out", str(tmp_path / "out")]) == 3
     assert "warmth" in (tmp_path / "out" / TENANT / "report.html").read_text()
     assert (tmp_path / "out" / TENANT / "docs" / "index.html").exists()
+    assert main(here) == 3  # no new rows, and not settled
     assert main([*here, "--accept", "photo", "--note", "new light"]) == 0
+    assert main(here) == 0
     assert gates.current(store, TENANT, "photo").said.endswith("version 2")
     assert main([*here, "--since", "yesterday"]) == 2
