@@ -5,7 +5,8 @@ safety settings and the same number of threads per process; the order turns from
 Linear is one process that renders all recipients of a run one after the other (see
 ``benchmarks/linear.py``); delta are the stages as they run in production, each in a process of its
 own, with an empty store: what compiling the template took is told apart from what its recipients
-took, so a cold template is the sum and a warm one the second alone. Processor seconds are those of
+took, so a cold template is the sum and a warm one the second alone. Measuring what was rendered for
+drift is not rendering: it is in neither arm, and told apart. Processor seconds are those of
 all processes and threads; starting interpreters and importing libraries is in both. Nothing is
 extrapolated: every number of recipients shown was rendered.
 """
@@ -73,7 +74,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Arm:
-    """What one arm of a pair took, for all its recipients."""
+    """What one arm of a pair took, for all its recipients.
+
+    What was rendered is measured for drift in the delta arm alone, and counted apart.
+    """
 
     template: Cost
     """Compiling the template; nothing in the linear arm, which does it again for everybody."""
@@ -277,8 +281,8 @@ def delta(brief: Path, settings: Settings, point: Point, *, floor: bool) -> Arm:
     """Compile the template, then render every recipient with it, stage by stage."""
     with planned(brief, settings) as (plan, fresh, path):
         run = Run()
-        template = _stages("template", plan, fresh, run, point.threads)
-        rows = _stages("row", plan, fresh, run, point.threads)
+        template, _ = _stages("template", plan, fresh, run, point.threads)
+        rows, measuring = _stages("row", plan, fresh, run, point.threads)
         store = open_store(plan.store)
         shards = [ShardPlan.model_validate_json(store.get(ref.plan)) for ref in plan.shards]
         units = [row.id for shard in shards for row in shard.rows]
@@ -293,12 +297,18 @@ def delta(brief: Path, settings: Settings, point: Point, *, floor: bool) -> Arm:
             _child(settings, "benchmarks.floor", options, point.threads)
             costs = {k: Cost(**v) for k, v in json.loads(answer.read_text()).items()}
         facts = _facts(ArtifactCache(store, plan.tenant), shards[0], run)
+        facts["cpu_measuring"] = round(measuring.cpu / point.recipients, 3)
     return Arm(template, rows, _mean([_unit_cost(run, unit) for unit in units[1:]]), costs, facts)
 
 
+def _measures(stage: str) -> bool:
+    return stage.startswith("measure_")
+
+
 def _unit_cost(run: Run, unit: str) -> Cost:
-    """What all stages took for one recipient, without starting their processes."""
-    results = [found for result in run.results.values() for found in result.units]
+    """What rendering one recipient took, without starting the stages' processes."""
+    made = [result for (stage, _), result in run.results.items() if not _measures(stage)]
+    results = [found for result in made for found in result.units]
     own = [Cost(found.seconds, found.cpu_seconds) for found in results if found.id == unit]
     return sum(own, Cost())
 
@@ -310,13 +320,22 @@ def _mean(costs: list[Cost]) -> Cost | None:
     return Cost(total.wall / len(costs), total.cpu / len(costs))
 
 
-def _stages(scope: str, plan: CampaignPlan, settings: Settings, run: Run, threads: int) -> Cost:
-    start = Cost.now()
+def _stages(
+    scope: str, plan: CampaignPlan, settings: Settings, run: Run, threads: int
+) -> tuple[Cost, Cost]:
+    """What rendering took, and measuring for drift."""
+    rendering, measuring = Cost(), Cost()
     for spec in STAGES.values():
         if spec.scope == scope:
+            start = Cost.now()
             for ref in [plan.template] if scope == "template" else plan.shards:
                 run_stage(spec, ref, settings, run, "bench", threads)
-    return Cost.now() - start
+            took = Cost.now() - start
+            if _measures(spec.name):
+                measuring += took
+            else:
+                rendering += took
+    return rendering, measuring
 
 
 def _child(settings: Settings, module: str, options: Iterable[object], threads: int) -> Cost:

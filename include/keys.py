@@ -13,7 +13,7 @@ from include.errors import BadBrief
 from include.features.catalogue import AssetKind
 from include.features.rules import rules_digest
 from include.stages.specs import MAKER
-from models.registry import DECLARED_ENV, backend, backends
+from models.registry import DECLARED_ENV, Backend, backend, backends
 
 Materials = dict[str, KeyMaterial]
 Chosen = Mapping[str, BackendRef]
@@ -238,6 +238,16 @@ def _upscaler(brief: Brief, chosen: Chosen | None) -> BackendRef:
     return (chosen or {}).get("upscale") or _backend("upscale", upscaler_name(brief))
 
 
+_REFS: dict[int, tuple[Backend, BackendRef]] = {}
+"""By identity: a plan asks for the same few backends ten times a row."""
+
+
 def _backend(artifact: str, name: str) -> BackendRef:
     found = backend(BACKEND_OF[artifact], name)
-    return BackendRef(name=found.name, version=found.version, weights_sha256=found.weights_sha256)
+    known = _REFS.get(id(found))
+    if known is None or known[0] is not found:
+        ref = BackendRef(
+            name=found.name, version=found.version, weights_sha256=found.weights_sha256
+        )
+        known = _REFS[id(found)] = (found, ref)
+    return known[1]

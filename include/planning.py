@@ -36,6 +36,7 @@ from include.contracts.plan import (
 )
 from include.drift.gates import gates_of
 from include.errors import BadBrief, BadInput, ConsentError
+from include.garbage import uncollected
 from include.inputs import Inputs, open_inputs
 from include.keys import Chosen, row_materials, template_materials
 from include.live import chosen_for, live_states
@@ -251,7 +252,8 @@ def validate_rows(
         raise BadBrief(f"brief {draft.brief_uri}: {error.message}", code=error.code) from error
     chosen = [row for row in table.rows if not only or row.id in only]
     check = RowCheck(draft.brief, inputs, settings, now or datetime.now(UTC))
-    taken, refused = check.rows(chosen, store)
+    with uncollected():
+        taken, refused = check.rows(chosen, store)
     rejects = list(table.rejects)
     for row, problem in refused:
         message = f"{name} line {row.line} ({row.id}): {problem.message}"
@@ -281,12 +283,13 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
     brief, template = draft.brief, draft.template
     rejects = rejects_csv(draft.rejects)
     size = shard_size(len(draft.rows), brief, template, settings)
-    shards = [
-        _shard(draft, arm, tuple(arm.rows[i : i + size]), settings)
-        for arm in _arms(draft, settings)
-        for i in range(0, len(arm.rows), size)
-    ]
-    bodies = [shard.model_dump_json().encode() for shard in shards]
+    with uncollected():
+        shards = [
+            _shard(draft, arm, tuple(arm.rows[i : i + size]), settings)
+            for arm in _arms(draft, settings)
+            for i in range(0, len(arm.rows), size)
+        ]
+        bodies = [shard.model_dump_json().encode() for shard in shards]
     plan_id = digest_json([draft.brief_sha256, *map(_sha256, (rejects, *bodies))])
     prefix = f"{brief.tenant}/plan/{plan_id}"
     store.put(f"{prefix}/rejects.csv", rejects)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -118,7 +119,8 @@ def backends(stage: str) -> Mapping[str, Backend]:
 
 
 def _package(stage: str) -> Any:
-    return importlib.import_module(f"models.{stage}")
+    name = f"models.{stage}"
+    return sys.modules.get(name) or importlib.import_module(name)
 
 
 def declared(path: Path) -> Mapping[tuple[str, str], Backend]:
