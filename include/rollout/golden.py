@@ -2,7 +2,7 @@
 
 Every backend renders the golden campaign up to the finished, measured video; nothing is signed or
 published. Upscalers also enlarge pictures that they never learned from. What a backend rendered
-before is not rendered again: its artifacts are the cache's.
+before is not rendered again: its artifacts are the cache's, and the times are those of then.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from include.contracts.manifest import BackendRef
 from include.contracts.plan import CampaignPlan, ShardPlan
@@ -165,8 +166,23 @@ def _enlarge(
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise error_for_exit(done.returncode, f"{ref.name} on held-out pictures: {said}")
-    rows: dict[str, Values] = json.loads(out.read_text(encoding="utf-8"))
-    return rows
+    rows: dict[str, dict[str, float]] = json.loads(out.read_text(encoding="utf-8"))
+    return by_picture(rows)
+
+
+def by_picture(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Values]:
+    """Means over the ways in which a picture was made small: those are not pictures of their own.
+
+    Args:
+        rows: figures by ``<picture>/<degradation>``.
+    """
+    pictures: dict[str, list[Mapping[str, float]]] = {}
+    for name, figures in rows.items():
+        pictures.setdefault(name.rpartition("/")[0], []).append(figures)
+    return {
+        picture: {name: fmean(each[name] for each in found) for name in found[0]}
+        for picture, found in pictures.items()
+    }
 
 
 def reason_of(error: UnderstudyError) -> str:
