@@ -64,7 +64,7 @@ _FACE: tuple[_Line, ...] = (
         "Laplacian variance over grey variance at one face size, times 100; null without a face",
     ),
     ("skin_luminance", "number", "L*", "median CIE L* of the cheeks; null without a face"),
-    ("skin_hue", "number", "deg", "hue angle of the cheeks in CIE Lab; null without a face"),
+    ("skin_hue", "number", "deg", "CIE Lab hue of the cheeks; null without a face or colour"),
 )
 
 _SOUND: tuple[_Line, ...] = (

@@ -21,6 +21,8 @@ FACE_FIGURES = ("face_size", "face_yaw", "face_pitch", "face_roll", "face_sharpn
 SEARCH_SIDE = 640
 """Longer side in pixels of the picture in which faces are counted: those from about 80 pixels."""
 _CHEEKS = (50, 280)
+_GREY = 3.0
+"""Chroma in CIE Lab below which a hue is noise."""
 _CHEEK_RADIUS = 0.12
 """Of a patch of skin, over the eye distance."""
 
@@ -53,7 +55,8 @@ def no_face() -> Figures:
 def skin(rgb: Image, points: Points) -> tuple[float | None, float | None]:
     """CIE lightness (0 to 100) and hue angle in Lab (degrees) of the cheeks, by their medians.
 
-    Null where both cheeks lie outside the picture.
+    Null where both cheeks lie outside the picture; a skin without colour, as in a black and white
+    photo, has no hue.
     """
     height, width = rgb.shape[:2]
     radius = max(2, round(_CHEEK_RADIUS * geometry.interocular(points)))
@@ -67,6 +70,8 @@ def skin(rgb: Image, points: Points) -> tuple[float | None, float | None]:
         return None, None
     pixels = np.concatenate(patches)[None].astype(np.float32) / 255
     light, a, b = np.median(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)[0], axis=0)
+    if np.hypot(a, b) < _GREY:
+        return float(light), None
     return float(light), float(np.degrees(np.arctan2(b, a)))
 
 

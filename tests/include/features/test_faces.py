@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from include.features.faces import FACE_FIGURES, count_faces, measure_face, no_face, skin
+from include.features.rules import broken, hard_rules
 from include.samples import shifts
 from models.face.landmarks import FaceMesh
 from tests.models.portraits import astronaut, hopper, landmarks
@@ -53,6 +54,16 @@ def test_faces_are_counted_and_never_below_what_is_known():
 def test_cheeks_outside_the_picture_have_no_colour():
     away = landmarks("hopper") + np.float32(10_000)
     assert skin(hopper(), away) == (None, None)
+
+
+def test_a_black_and_white_face_has_no_hue_and_breaks_no_rule_for_it():
+    grey = cv2.cvtColor(cv2.cvtColor(hopper(), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    light, hue = skin(np.asarray(grey, np.uint8), landmarks("hopper"))
+    assert light is not None
+    assert hue is None
+    rules = [rule for rule in hard_rules("photo") if rule.feature == "skin_hue"]
+    assert rules
+    assert broken(rules, {"skin_hue": hue}) == []
 
 
 def test_without_a_face_nothing_is_known():
