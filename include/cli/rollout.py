@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--backend", required=needed, help="as ./understudy backends list")
         if name == "start":
             verb.add_argument("--golden", help="brief to render; default: the sample campaign")
-            verb.add_argument("--share", type=float, help="of the recipients, 0 to 1")
+            verb.add_argument("--share", type=float, help="of the recipients, between 0 and 1")
             verb.add_argument("--rules", type=Path, help="YAML, as include/rollout/rules.yaml")
         elif name in ("watch", "promote", "rollback"):
             verb.add_argument("--rollout", metavar="ID", help="default: the stage's newest")

@@ -35,7 +35,8 @@ class Rules(Contract):
 
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     resamples: int = Field(default=4000, ge=200)
-    share: float = Field(default=0.1, gt=0, le=1)
+    share: float = Field(default=0.1, gt=0, lt=1)
+    """Of recipients; somebody has to be left to compare with."""
     min_rows: int = Field(default=30, ge=1)
     max_hours: float = Field(default=72, gt=0)
     pictures: tuple[Rule, ...] = ()
