@@ -300,15 +300,7 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
             f"{settings.store}/{prefix}/rejects.csv",
             code="table.no_usable_row",
         )
-    refs = [_ref(settings, shard, f"{prefix}/shard-{i:04}.json") for i, shard in enumerate(shards)]
-    own, *others = _own_plans(shards, refs)
-    variants = [_ref(settings, o, f"{prefix}/template-{n}.json") for n, o in enumerate(others, 2)]
-    own = own.model_copy(update={"variants": tuple(variants)})
-    own_ref = _ref(settings, own, f"{prefix}/template.json")
-    files = dict(zip((of.plan for of in refs), bodies, strict=True))
-    for of, made in zip((own_ref, *variants), (own, *others), strict=True):
-        files[of.plan] = made.model_dump_json().encode()
-    in_parallel(lambda key: store.put(key, files[key]), files)
+    own_ref, refs = _write_plans(store, settings, prefix, shards, bodies)
     plan = CampaignPlan(
         store=settings.store,
         tenant=brief.tenant,
@@ -324,6 +316,30 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
     )
     store.put(f"{prefix}/plan.json", plan.model_dump_json().encode())
     return plan
+
+
+def _write_plans(
+    store: ObjectStore,
+    settings: Settings,
+    prefix: str,
+    shards: list[ShardPlan],
+    bodies: list[bytes],
+) -> tuple[ShardRef, list[ShardRef]]:
+    """Write the shards' plans, and the template's own with its variants.
+
+    Returns:
+        The template's reference, and the shards'.
+    """
+    refs = [_ref(settings, shard, f"{prefix}/shard-{i:04}.json") for i, shard in enumerate(shards)]
+    own, *others = _own_plans(shards, refs)
+    variants = [_ref(settings, o, f"{prefix}/template-{n}.json") for n, o in enumerate(others, 2)]
+    own = own.model_copy(update={"variants": tuple(variants)})
+    own_ref = _ref(settings, own, f"{prefix}/template.json")
+    files = dict(zip((of.plan for of in refs), bodies, strict=True))
+    for of, made in zip((own_ref, *variants), (own, *others), strict=True):
+        files[of.plan] = made.model_dump_json().encode()
+    in_parallel(lambda key: store.put(key, files[key]), files)
+    return own_ref, refs
 
 
 def shard_size(rows: int, brief: Brief, template: UnitPlan, settings: Settings) -> int:
@@ -402,7 +418,7 @@ def _own_plans(shards: list[ShardPlan], refs: list[ShardRef]) -> list[ShardPlan]
     found: list[tuple[ShardPlan, list[str]]] = []
     for shard, ref in zip(shards, refs, strict=True):
         for known, users in found:
-            if known.template == shard.template:
+            if known.template is shard.template or known.template == shard.template:
                 users.append(ref.plan)
                 break
         else:

@@ -17,7 +17,7 @@ from include.provenance import audit
 from include.rollout.golden import GoldenSet, compare_golden, reason_of
 from include.rollout.records import Begin, Comparison, Rules, Step, Verdict
 from include.rollout.statistics import overall
-from include.rollout.steps import Rollout, advance, exists, load, newest, rollouts, write
+from include.rollout.steps import Rollout, advance, exists, load, rollouts, write
 from include.settings import Settings
 from include.store import ObjectStore
 
@@ -55,13 +55,7 @@ def start(
     before = current(store, tenant, stage)
     champion = before.champion if before else None
     challenger, is_live = backend_ref(stage, name), champion or default_ref(stage)
-    for other in rollouts(store, tenant):
-        if other.begin.stage == stage and not other.ended:
-            raise Refused(
-                f"{tenant}: the rollout {other.id} is under way ({other.last.state}); promote it "
-                "or roll it back first",
-                code="rollout.running",
-            )
+    _refuse_if_busy(store, tenant, stage)
     if challenger == is_live:
         raise Refused(
             f"{tenant}: {name} {challenger.version} is live for {stage} already",
@@ -84,6 +78,16 @@ def start(
         said=said, begin=begin,
     )  # fmt: skip
     return write(store, Rollout((step,)))
+
+
+def _refuse_if_busy(store: ObjectStore, tenant: str, stage: str) -> None:
+    for other in rollouts(store, tenant):
+        if other.begin.stage == stage and not other.ended:
+            raise Refused(
+                f"{tenant}: the rollout {other.id} is under way ({other.last.state}); promote it "
+                "or roll it back first",
+                code="rollout.running",
+            )
 
 
 def measure(
@@ -309,12 +313,7 @@ def set_by_hand(store: ObjectStore, tenant: str, stage: str, name: str | None, *
         Usage: there is no such backend.
     """
     champion = None if name is None else backend_ref(stage, name)
-    last = newest(store, tenant, stage)
-    if last is not None and not last.ended:
-        raise Refused(
-            f"{tenant}: the rollout {last.id} is under way; roll it back first",
-            code="rollout.running",
-        )
+    _refuse_if_busy(store, tenant, stage)
     before = current(store, tenant, stage)
     state = set_live(store, before, tenant=tenant, stage=stage, champion=champion, by=by)
     subject = {"stage": stage, "backend": name or "default", "live": str(state.number)}
