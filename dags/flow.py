@@ -123,6 +123,7 @@ def _template_chunks(shard: Any, stages: dict[str, Any]) -> None:
     chunks = template_chunks(shard)
     stages["track_face"] >> chunks
     template_chunk.expand(chunk=chunks)
+    stages["measure_template"] >> made
     ready = chunks_done.override(task_id="template_chunks_done")()
     made >> ready >> [stages[name] for name in BY_CHUNK]
 
@@ -151,7 +152,7 @@ def _row_chunks(shards: Any, stages: dict[str, Any]) -> None:
     ).expand(shard=chunks)
     row_chunk.expand(chunk=chunks)
     rows >> measured
-    [measured, stages["measure_template"], stages["analyse_face"]] >> made["face_swap"]
+    [measured, stages["analyse_face"]] >> made["face_swap"]
     ready = chunks_done.override(task_id="row_chunks_done")()
     [made["lip_sync"], made["upscale"]] >> ready >> stages["face_swap"]
     composed = StageOperator.partial(

@@ -36,6 +36,8 @@ class StageSpec:
     """Whether a long template is worked through in chunks, each an artifact of its own."""
 
 
+_TEMPLATE_CHECKED = ("measure_template",)
+"""Before a template that breaks a rule costs more than being measured."""
 _CHECKED = ("measure_template", "measure_inputs/photo", "measure_inputs/audio")
 """Before anything is rendered for a row."""
 _RELEASABLE = ("measure_inputs/photo", "measure_inputs/audio", "measure_render")
@@ -58,11 +60,20 @@ _ALL = (
         chunked=True,
     ),
     StageSpec(
+        name="measure_template",
+        version=1,
+        scope="template",
+        artifacts=("measure_template",),
+        upstream=("ingest_template", "track_face"),
+        memory_mib=1024,
+    ),
+    StageSpec(
         name="upscale_plate",
         version=3,
         scope="template",
         artifacts=("upscale_plate",),
         upstream=("ingest_template", "track_face"),
+        after=_TEMPLATE_CHECKED,
         timeout=timedelta(hours=2),
         chunked=True,
     ),
@@ -72,6 +83,7 @@ _ALL = (
         scope="template",
         artifacts=("encode_plate",),
         upstream=("ingest_template", "track_face"),
+        after=_TEMPLATE_CHECKED,
         timeout=timedelta(hours=2),
         chunked=True,
     ),
@@ -81,6 +93,7 @@ _ALL = (
         scope="template",
         artifacts=("analyse_face",),
         upstream=("ingest_template", "track_face"),
+        after=_TEMPLATE_CHECKED,
         chunked=True,
     ),
     StageSpec(
@@ -89,14 +102,6 @@ _ALL = (
         scope="template",
         artifacts=("classify_template",),
         upstream=("ingest_template",),
-    ),
-    StageSpec(
-        name="measure_template",
-        version=1,
-        scope="template",
-        artifacts=("measure_template",),
-        upstream=("ingest_template", "track_face"),
-        memory_mib=1024,
     ),
     StageSpec(
         name="ingest_recipients",

@@ -105,7 +105,8 @@ def test_a_long_template_is_made_of_several_chunks(rendered, tiny: Tiny) -> None
 
 def test_chunks_change_no_byte_of_the_video(rendered, tiny: Tiny, tmp_path: Path) -> None:
     plan, _ = rendered
-    settings = copy_of(tiny.settings, tmp_path / "store", ("ingest_template", "track_face"))
+    kept = ("ingest_template", "track_face", "measure_template")
+    settings = copy_of(tiny.settings, tmp_path / "store", kept)
     store = open_store(settings.store)
     for ref in (plan.template, *plan.shards):
         shard = ShardPlan.model_validate_json(store.get(ref.plan))
@@ -181,7 +182,7 @@ def test_a_recipients_chunks_can_be_made_one_by_one_and_in_any_order(
 
 
 def test_an_interrupted_stage_goes_on_where_it_was(rendered, tiny: Tiny, tmp_path: Path) -> None:
-    keep = ("ingest_template", "track_face")
+    keep = ("ingest_template", "track_face", "measure_template")
     settings = copy_of(tiny.settings, tmp_path / "store", keep)
     plan = plan_campaign(str(tiny.path), settings)
     one_chunk(plan, settings, "upscale_plate", 1)
@@ -202,7 +203,8 @@ def test_a_chunk_that_exists_is_not_asked_for_again(rendered, tiny: Tiny) -> Non
 def test_a_request_for_a_chunk_that_is_not_there_says_so(
     rendered, tiny: Tiny, tmp_path: Path
 ) -> None:
-    settings = copy_of(tiny.settings, tmp_path / "store", ("ingest_template", "track_face"))
+    kept = ("ingest_template", "track_face", "measure_template")
+    settings = copy_of(tiny.settings, tmp_path / "store", kept)
     plan = plan_campaign(str(tiny.path), settings)
     with pytest.raises(Exception, match="has no chunk 99"):
         one_chunk(plan, settings, "upscale_plate", 99)

@@ -164,7 +164,9 @@ def test_a_campaigns_rows_hold_every_asset_once_with_all_columns(rendered, tiny:
     assert render.made_at.tzinfo is not None
 
 
-def test_a_template_that_breaks_a_hard_rule_fails_with_its_name(tiny: Tiny) -> None:
+def test_a_template_that_breaks_a_hard_rule_fails_with_its_name_before_it_costs_more(
+    tiny: Tiny,
+) -> None:
     frames = [shifts.hue(frame, 120) for frame in template_frames()]
     write_video(tiny.root / "blue.mp4", frames)
     brief = {**tiny.brief, "template": {**tiny.brief["template"], "video": "blue.mp4"}}
@@ -175,6 +177,8 @@ def test_a_template_that_breaks_a_hard_rule_fails_with_its_name(tiny: Tiny) -> N
     assert (refused.code or "").startswith("rule.template-")
     assert "blue.mp4" in (refused.message or "")
     assert 65 in run.exit_codes.values()
+    for stage in ("upscale_plate", "encode_plate", "analyse_face"):
+        assert run.unit(stage, "template").status == "skipped"
     assert run.unit("face_swap", "eve").status == "skipped"
     totals = write_report(plan, "blue", run.refs, tiny.settings)
     assert totals["missing"][0]["code"] == refused.code
