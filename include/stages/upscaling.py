@@ -83,6 +83,5 @@ def upscale_crop(upscaler: Upscaler | None, crop: Image, reach: Reach) -> Image:
     """
     if upscaler is None:
         return crop
-    big = upscaler.upscale(crop)
-    inner = reach.output.relative_to(reach.input).scaled(upscaler.scale)
-    return np.ascontiguousarray(big[inner.slice()])
+    inner = reach.output.relative_to(reach.input)
+    return upscaler.upscale_part(crop, (inner.y, inner.x, inner.y + inner.h, inner.x + inner.w))

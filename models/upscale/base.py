@@ -46,6 +46,24 @@ class Upscaler(ABC):
             ValueError: not such a picture.
         """
 
+    def upscale_part(
+        self, rgb: npt.NDArray[np.uint8], part: tuple[int, int, int, int]
+    ) -> npt.NDArray[np.uint8]:
+        """Enlarge a part of a picture: what `upscale` gives there, without working out the rest.
+
+        Args:
+            rgb: uint8 [h, w, 3].
+            part: top, left, bottom, right in the picture's pixels; aligned as a window is.
+
+        Returns:
+            A new uint8 [(bottom - top) * scale, (right - left) * scale, 3].
+
+        Raises:
+            ValueError: as `upscale`.
+        """
+        top, left, bottom, right = (side * self.scale for side in part)
+        return np.ascontiguousarray(self.upscale(rgb)[top:bottom, left:right])
+
 
 def check_picture(rgb: npt.NDArray[np.uint8]) -> None:
     """Refuse what is not a uint8 [h, w, 3] picture with at least one pixel."""

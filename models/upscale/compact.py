@@ -72,21 +72,39 @@ class Compact(Upscaler):
     def upscale(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """See `Upscaler.upscale`."""
         check_picture(rgb)
-        with _threads(self._threads), torch.inference_mode():
-            for _ in range(self.scale // 2):
-                rgb = self._double(rgb)
-        return rgb
+        return self.upscale_part(rgb, (0, 0, rgb.shape[0], rgb.shape[1]))
 
-    def _double(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def upscale_part(
+        self, rgb: npt.NDArray[np.uint8], part: tuple[int, int, int, int]
+    ) -> npt.NDArray[np.uint8]:
+        """See `Upscaler.upscale_part`."""
+        check_picture(rgb)
+        with _threads(self._threads), torch.inference_mode():
+            if self.scale == 4:  # the second pass sees its margin of the first one's result
+                wider = _dilated(part, self.receptive_field - self._margin, rgb.shape)
+                rgb = self._double(rgb, wider)
+                top, left, bottom, right = part
+                part = (top - wider[0], left - wider[1], bottom - wider[0], right - wider[1])
+                part = (2 * part[0], 2 * part[1], 2 * part[2], 2 * part[3])
+            return self._double(rgb, part)
+
+    def _double(
+        self, rgb: npt.NDArray[np.uint8], part: tuple[int, int, int, int]
+    ) -> npt.NDArray[np.uint8]:
+        """Twice the size of a part, whose sides lie between blocks or at the picture's edge."""
         height, width = rgb.shape[:2]
-        size = (2 * width, 2 * height)
-        out = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+        top, left, bottom, right = part
+        cubic = cv2.resize(rgb, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
+        out = np.array(cubic[2 * top : 2 * bottom, 2 * left : 2 * right], np.uint8)
         m = self._margin
         odd = height % BLOCK, width % BLOCK  # the last block of an odd side repeats its edge
         luma = np.pad(_luma(rgb), ((m, m + odd[0]), (m, m + odd[1])), mode="edge")
-        for top in range(0, height, STRIP):
-            window = out[2 * top : 2 * (top + STRIP)]
-            added = self._correction(luma[top : top + STRIP + 2 * m])
+        # What a part needs of the padded picture: its own pixels, whole blocks, and a margin.
+        tall, wide = (side + side % BLOCK for side in (bottom - top, right - left))
+        luma = luma[top : top + tall + 2 * m, left : left + wide + 2 * m]
+        for row in range(0, tall, STRIP):
+            window = out[2 * row : 2 * (row + STRIP)]
+            added = self._correction(luma[row : row + STRIP + 2 * m])
             added = added[: window.shape[0], : window.shape[1]]
             cv2.add(window, cv2.merge([added, added, added]), dst=window, dtype=cv2.CV_8U)
         return out
@@ -101,6 +119,18 @@ class Compact(Upscaler):
         found = correct(batch, self._kernels, self._inner)[0, 0, : 2 * height, : 2 * width]
         added: npt.NDArray[np.int16] = found.mul(255).round_().to(torch.int16).cpu().numpy()
         return added
+
+
+def _dilated(
+    part: tuple[int, int, int, int], by: int, shape: tuple[int, ...]
+) -> tuple[int, int, int, int]:
+    top, left, bottom, right = part
+    return (
+        max(top - by, 0),
+        max(left - by, 0),
+        min(bottom + by, shape[0]),
+        min(right + by, shape[1]),
+    )
 
 
 def _inner_type(device: torch.device) -> torch.dtype:

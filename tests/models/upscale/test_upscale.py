@@ -61,6 +61,23 @@ def test_a_window_with_its_margin_gives_the_bytes_of_the_whole_frame(name, scale
 
 
 @pytest.mark.parametrize(("name", "scale"), CASES)
+def test_a_part_is_what_upscaling_everything_gives_there(name, scale):
+    upscaler = load_upscaler(name, scale)
+    rng = np.random.default_rng(5)
+    for height, width in ((61, 87), (120, 150)):
+        frame = scene(height, width)
+        whole = upscaler.upscale(frame)
+        for _ in range(8):
+            top, left = int(rng.integers(height)), int(rng.integers(width))
+            bottom = int(rng.integers(top, height)) + 1
+            right = int(rng.integers(left, width)) + 1
+            box = outwards((top, left, bottom, right), upscaler.alignment, (height, width))
+            top, left, bottom, right = (side * scale for side in box)
+            got = upscaler.upscale_part(frame, box)
+            np.testing.assert_array_equal(got, whole[top:bottom, left:right], err_msg=str(box))
+
+
+@pytest.mark.parametrize(("name", "scale"), CASES)
 def test_the_receptive_field_is_the_declared_one_and_is_reached(name, scale):
     upscaler = load_upscaler(name, scale)
     radius = upscaler.receptive_field
