@@ -236,7 +236,7 @@ def prepare(
         raise SystemExit(f"the row was rejected: {plan.rejects[0].message}")
     (ref,) = plan.shards
     shard = ShardPlan.model_validate_json(open_store(plan.store).get(ref.plan))
-    run = run_campaign(plan, settings, run_id="prepare", until="ingest_recipients")
+    run = run_campaign(plan, settings, run_id="prepare", until="measure_inputs")
     taken_in = run.unit("ingest_recipients", shard.rows[0].id)
     if taken_in.status != "made":
         raise SystemExit(f"the recipient was not taken in: {taken_in.message}")
