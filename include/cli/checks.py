@@ -6,7 +6,6 @@ Standard library only, Python 3.8.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from include.cli.environments import ENVIRONMENTS, ROOT, TOOLS, ensure
+from include.cli.lanes import Command, Done, run_lanes
 from include.cli.launcher import child_environment
 
 AIRFLOW_TESTS = ("dags", "operators", "plugins", "launcher", "live")
@@ -58,17 +58,29 @@ class Outcome:
 
 
 def test(arguments: list[str]) -> int:
-    """Run everything, or with paths only their tests; returns the exit code."""
+    """Run everything, or with paths only their tests; returns the exit code.
+
+    Each environment's checks are a lane of their own, side by side with the other's.
+    """
     system = "--system" in arguments
     rest = [argument for argument in arguments if argument != "--system"]
     paths, options = split_arguments(rest)
     sys.stderr.write("Environments:\n")
     ensure(tuple(ENVIRONMENTS), tests=True)
     env = test_environment(system)
-    outcomes = [] if paths else _static_checks(env)
-    for name, marker, targets in test_parts(paths, options):
-        outcomes.append(_pytest(name, marker, targets, options, env))
-    return _summary(outcomes)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="understudy-test-") as folder:
+        lanes: dict[str, list[Command]] = {}
+        if not paths:
+            lanes = _static_checks()
+        for name, marker, targets in test_parts(paths, options):
+            report = Path(folder) / f"{name}-{len(lanes.get(name, ()))}.xml"
+            lanes.setdefault(name, []).append(_pytest(name, marker, targets, options, report))
+        chosen = list(lanes.values())
+        if "--pdb" in options:  # a debugger needs the terminal
+            chosen = [[command for lane in chosen for command in lane]]
+        outcomes = [_outcome(done) for lane in run_lanes(chosen, env, ROOT) for done in lane]
+    return _summary(outcomes, time.monotonic() - start)
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -119,57 +131,54 @@ def test_environment(system: bool) -> dict[str, str]:
     for name in list(env):
         if name.startswith("AIRFLOW_") or name in ("UNDERSTUDY_STORE", "UNDERSTUDY_ROOTS"):
             del env[name]
-    env["UNDERSTUDY_STATE"] = str(ROOT / ".understudy" / "test" / "state")
     env["UNDERSTUDY_TOOLS"] = str(TOOLS.path / "bin")
+    env["UNDERSTUDY_STATE"] = str(ROOT / ".understudy" / "test" / "state")
     env.pop("UNDERSTUDY_SYSTEM_TESTS", None)
     if system:
         env["UNDERSTUDY_SYSTEM_TESTS"] = "1"
     return env
 
 
-def _static_checks(env: dict[str, str]) -> list[Outcome]:
+def _static_checks() -> dict[str, list[Command]]:
+    """Lint, format and types, in the lane of the environment whose code they look at."""
     ruff = str(TOOLS.path / "bin" / "ruff")
     kernel = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "include").glob("*.py"))
     airflow_side = ["dags", "operators", "plugins", "include/cli", "include/contracts"]
     worker_side = ["include", "models", "benchmarks"]
-    airflow = _mypy("airflow", [*airflow_side, "include/store", *kernel])
-    worker = _mypy("worker", ["--exclude", "^include/cli/", *worker_side])
-    return [
-        _command("ruff check", [ruff, "check", "."], env),
-        _command("ruff format", [ruff, "format", "--check", "."], env),
-        _command("mypy (airflow)", airflow, env),
-        _command("mypy (worker)", worker, env),
-    ]
+    return {
+        "airflow": [
+            Command("ruff check", (ruff, "check", ".")),
+            Command("ruff format", (ruff, "format", "--check", ".")),
+            _mypy("airflow", [*airflow_side, "include/store", *kernel]),
+        ],
+        "worker": [_mypy("worker", ["--exclude", "^include/cli/", *worker_side])],
+    }
 
 
-def _mypy(environment: str, targets: list[str]) -> list[str]:
+def _mypy(environment: str, targets: list[str]) -> Command:
     cache = str(ROOT / ".mypy_cache" / environment)
     python = str(ENVIRONMENTS[environment].python)
-    return [python, "-m", "mypy", "--strict", "--cache-dir", cache, *targets]
-
-
-def _command(name: str, command: list[str], env: dict[str, str]) -> Outcome:
-    start = time.monotonic()
-    print("\n== " + name, flush=True)
-    ok = subprocess.call(command, cwd=str(ROOT), env=env) == 0
-    return Outcome(name, ok, time.monotonic() - start, int(ok), int(not ok))
+    words = (python, "-m", "mypy", "--strict", "--cache-dir", cache, *targets)
+    return Command(f"mypy ({environment})", words)
 
 
 def _pytest(
-    name: str, marker: str | None, targets: list[str], options: list[str], env: dict[str, str]
-) -> Outcome:
+    name: str, marker: str | None, targets: list[str], options: list[str], report: Path
+) -> Command:
     title = "tests in the {} environment{}".format(name, "" if marker is None else ": " + marker)
-    start = time.monotonic()
-    print("\n== " + title, flush=True)
-    if not targets:
-        return Outcome(title, True, 0.0)
-    with tempfile.TemporaryDirectory(prefix="understudy-test-") as folder:
-        report = Path(folder) / "report.xml"
-        command = [str(ENVIRONMENTS[name].python), "-m", "pytest", "-q", "--timeout=900"]
-        command += ["--junitxml", str(report), *(["-m", marker] if marker else [])]
-        code = subprocess.call([*command, *targets, *options], cwd=str(ROOT), env=env)
-        outcome = Outcome(title, code in (0, NO_TESTS), time.monotonic() - start)
-        _count(report, outcome)
+    words = [str(ENVIRONMENTS[name].python), "-m", "pytest", "-q", "--timeout=900"]
+    words += ["--junitxml", str(report), *(["-m", marker] if marker else [])]
+    return Command(title, (*words, *targets, *options))
+
+
+def _outcome(done: Done) -> Outcome:
+    """Read what a part left behind."""
+    words = done.command.words
+    if "--junitxml" not in words:
+        ok = done.code == 0
+        return Outcome(done.command.title, ok, done.seconds, int(ok), int(not ok))
+    outcome = Outcome(done.command.title, done.code in (0, NO_TESTS), done.seconds)
+    _count(Path(words[words.index("--junitxml") + 1]), outcome)
     if not outcome.ok and not outcome.failed:
         outcome.failed = 1  # a broken collection, an interrupt
     return outcome
@@ -186,11 +195,12 @@ def _count(report: Path, outcome: Outcome) -> None:
         outcome.passed += int(suite.get("tests", 0)) - bad - skipped
 
 
-def _summary(outcomes: list[Outcome]) -> int:
+def _summary(outcomes: list[Outcome], seconds: float) -> int:
     print("\n== summary")
     for part in outcomes:
         mark = "ok    " if part.ok else "FAILED"
         print(f"  {mark} {part.name:62} {part.seconds:6.1f} s")
+    print(f"         {'together':62} {seconds:6.1f} s")
     failed = sum(part.failed for part in outcomes)
     skipped = sum(part.skipped for part in outcomes)
     passed = sum(part.passed for part in outcomes)

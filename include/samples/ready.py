@@ -10,7 +10,7 @@ from pathlib import Path
 
 from include.consent import dump_consent, issue_consent, load_consent, verify_consent
 from include.errors import ConsentError
-from include.provenance.state import write_atomic
+from include.provenance.state import exclusive, write_atomic
 from include.samples.campaign import make_sample_campaign
 from include.settings import PROJECT, Settings
 
@@ -25,7 +25,7 @@ def make_ready(folder: Path, settings: Settings) -> Path:
     Args:
         folder: where it lies.
         settings: says where the tenant's development key is kept. Consent records that the key
-            did not sign, or that run out within a day, are issued again.
+            did not sign, or that run out within a day, are issued again. Two processes take turns.
     """
 
     def issue(media: Iterable[Path], subject: str, scope: Iterable[str], out: Path) -> None:
@@ -33,7 +33,8 @@ def make_ready(folder: Path, settings: Settings) -> Path:
         voices = [path for path in media if _is_audio(path)]
         _issue(faces, voices, subject, set(scope), out, settings)
 
-    return make_sample_campaign(folder, issue)
+    with exclusive(folder.parent):
+        return make_sample_campaign(folder, issue)
 
 
 def _issue(

@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 OLD_PYTHON = (
     "understudy",
     "include/__init__.py",
-    *(f"include/cli/{n}.py" for n in ("checks", "environments", "launcher", "locks")),
+    *(f"include/cli/{n}.py" for n in ("checks", "environments", "lanes", "launcher", "locks")),
     "include/cli/pip_settings.py",
 )
 

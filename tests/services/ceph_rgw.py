@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import shutil
 import signal
 import socket
@@ -22,7 +21,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.services import debian
+
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd", "ceph-common")
+PROGRAMS = ("radosgw", "ceph-mon", "ceph-osd", "radosgw-admin")
 ACCESS_KEY = "understudy-test"
 SECRET_KEY = "understudy-test-secret"
 
@@ -74,17 +76,7 @@ def install() -> None:
     Raises:
         RuntimeError: apt-get failed; its last lines are in the message.
     """
-    if all(shutil.which(name) for name in ("radosgw", "ceph-mon", "ceph-osd", "radosgw-admin")):
-        return
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
-    for prepare in ([], ["apt-get", "update"]):
-        if prepare:
-            subprocess.run(prepare, env=environment, check=False, capture_output=True)
-        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-        if done.returncode == 0:
-            return
-    raise RuntimeError(f"{' '.join(command)} failed; is this root?\n{done.stderr[-2000:]}")
+    debian.install(PACKAGES, lambda: all(map(shutil.which, PROGRAMS)))
 
 
 @contextlib.contextmanager

@@ -9,10 +9,11 @@ changed (``UNDERSTUDY_SYSTEM_TESTS=1``). What is missing or fails is an error, n
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
+
+from tests.services import debian
 
 PACKAGES = (
     "gstreamer1.0-plugins-base",
@@ -41,18 +42,7 @@ def install() -> None:
     Raises:
         RuntimeError: apt-get failed, or a plugin is still missing.
     """
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
-    said = ""
-    for prepare in ([], ["apt-get", "update"]):
-        if _is_ready():
-            return
-        if prepare:
-            subprocess.run(prepare, env=environment, check=False, capture_output=True)
-        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-        said = done.stderr[-2000:]
-    if not _is_ready():
-        raise RuntimeError(f"{' '.join(command)} failed; is this root?\n{said}")
+    debian.install(PACKAGES, _is_ready)
 
 
 def _is_ready() -> bool:
