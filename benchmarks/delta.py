@@ -8,7 +8,10 @@ own, with an empty store: what compiling the template took is told apart from wh
 took, so a cold template is the sum and a warm one the second alone. Measuring what was rendered for
 drift is not rendering: it is in neither arm, and told apart. Processor seconds are those of
 all processes and threads; starting interpreters and importing libraries is in both. Nothing is
-extrapolated: every number of recipients shown was rendered.
+extrapolated: every number of recipients shown was rendered. Many recipients are rendered in a
+template of the sample's shape that is shorter and smaller, because on the sample itself thirty of
+them take hours on whole frames. With ``--add`` a run goes on where one was interrupted, or adds to
+its figures.
 """
 
 from __future__ import annotations
@@ -69,7 +72,10 @@ class Point:
         what = f"{self.recipients} x {self.upscaler}, {self.threads} threads"
         if self.shape is None:
             return what
-        return f"{what}, face {self.shape.face_share:.0%}, on screen {self.shape.on_screen:.0%}"
+        (width, height), seconds = self.shape.size, self.shape.seconds
+        size = f"{width}x{height}, {seconds:g} s"
+        share, shown = f"{self.shape.face_share:.0%}", f"{self.shape.on_screen:.0%}"
+        return f"{what}, {size}, face {share}, on screen {shown}"
 
 
 @dataclass(frozen=True)
@@ -98,30 +104,50 @@ class Arm:
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
     args = _parse(argv)
-    work = PROJECT / ".understudy/bench/work"
+    work = args.out.parent / f"{args.out.stem}-work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    small = Shape(0.15, 0.6, (320, 180), 0.8) if args.quick else None
+    body = _begun(args)
     try:
         with _backends(work, args):
-            body: dict[str, Any] = {"machine": machine(), "settings": _settings_of(args)}
-            body["sample"] = [
-                measure(Point(count, threads, name, small), args.pairs, work, floor=True)
-                for name in args.upscalers
-                for threads in args.threads
-                for count in args.recipients
-            ]
-            body["surface"] = [
-                measure(point, args.surface_pairs or args.pairs, work) for point in _surface(args)
-            ]
+            for part, point, pairs in _points(args):
+                if all(found["point"]["label"] != point.label for found in body[part]):
+                    body[part].append(measure(point, pairs, work, floor=part != "surface"))
+                    write_json(args.out, body)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     body["marginal"] = marginal(body["sample"])
+    body["marginal_many"] = marginal(body["many"])
     write_json(args.out, body)
     report(body)
     draw(body, args.out.with_suffix(""))
     print(f"\nwritten to {args.out} and beside it")
     return 0
+
+
+PARTS_OF_BODY = ("sample", "many", "surface")
+
+
+def _begun(args: argparse.Namespace) -> dict[str, Any]:
+    """What the figures start with: an earlier, perhaps interrupted run's, or nothing."""
+    if args.add and args.out.exists():
+        body: dict[str, Any] = json.loads(args.out.read_text(encoding="utf-8"))
+        return body
+    facts = {"machine": machine(), "settings": _settings_of(args)}
+    return {**facts, **{part: [] for part in PARTS_OF_BODY}}
+
+
+def _points(args: argparse.Namespace) -> Iterator[tuple[str, Point, int]]:
+    """What is measured: part of the figures, point, pairs."""
+    quick = Shape(0.15, 0.6, (320, 180), 0.8) if args.quick else None
+    short = Shape(0.08, 0.6, args.many_size, args.many_seconds)
+    for part, counts, shape in (("sample", args.recipients, quick), ("many", args.many, short)):
+        for name in args.upscalers:
+            for threads in args.threads:
+                for count in counts:
+                    yield part, Point(count, threads, name, shape), args.pairs
+    for point in _surface(args):
+        yield "surface", point, args.surface_pairs or args.pairs
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -136,9 +162,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         default=",".join(every),
         help="threads per process, such as 1,8",
     )
-    add("--recipients", type=_integers, default="1,3", help="such as 1,3,10,30")
+    add("--recipients", type=_integers, default="1,3", help="of the sample template; empty: none")
+    add("--many", type=_integers, default="", help="of a short template, such as 1,3,10,30")
+    add("--many-size", type=_size, default="480x270", help="of the short template")
+    add("--many-seconds", type=float, default=2.0, help="length of the short template")
     add("--upscalers", type=lambda text: text.split(","), default="compact,rrdb")
     add("--rrdb", type=_integers, default="16,2", help="features,blocks of the RRDB-class network")
+    add("--add", action="store_true", help="keep what the file holds, measure what it lacks")
     add("--quick", action="store_true", help="a tiny template for the sample's, to try it all out")
     add("--no-surface", action="store_true", help="only the sample template")
     add("--surface-pairs", type=int, default=0, help="pairs for a point of it; 0: as --pairs")
@@ -148,14 +178,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--on-screen", type=_floats, default=ON_SCREEN, help="such as 0.3,0.6,1")
     add("--out", type=Path, default=PROJECT / ".understudy/bench/delta.json")
     args = parser.parse_args(argv)
-    if args.pairs < 1 or not all(count >= 1 for count in (*args.threads, *args.recipients)):
-        parser.error("--pairs, --threads and --recipients take numbers from 1 on")
+    counts = (args.pairs, *args.threads, *args.recipients, *args.many)
+    if min(counts) < 1:
+        parser.error("--pairs, --threads, --recipients and --many take numbers from 1 on")
     args.upscalers = [RRDB if name == "rrdb" else name for name in args.upscalers]
     return args
 
 
 def _integers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    return [int(part) for part in text.split(",") if part]
 
 
 def _floats(text: str) -> list[float]:

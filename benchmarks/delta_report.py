@@ -51,22 +51,29 @@ def _count(point: Mapping[str, Any]) -> int:
 
 def report(body: Mapping[str, Any]) -> None:
     """Print the tables."""
-    print("Seconds a recipient, median (lowest to highest), sample template\n")
+    _report_counts(body["sample"], body["marginal"], "sample template")
+    _report_counts(body.get("many", []), body.get("marginal_many", []), "short template")
+    _report_further(body["surface"], "template")
+
+
+def _report_counts(points: list[dict[str, Any]], more: list[dict[str, Any]], template: str) -> None:
+    if not points:
+        return
+    print(f"\nSeconds a recipient, median (lowest to highest), {template}\n")
     head = ("recipients, upscaler, threads", "", "linear", "delta, cold", "delta, warm",
             "times fewer, cold", "times fewer, warm")  # fmt: skip
     names = ("linear", "delta_cold", "delta_warm", "times_fewer_cold", "times_fewer_warm")
-    print_table(head, _rows(body["sample"], names))
-    _report_floor(body["sample"])
-    _report_further(body["sample"], "recipients, upscaler, threads", "further_over_floor")
-    if body["marginal"]:
+    print_table(head, _rows(points, names))
+    _report_floor(points)
+    _report_further(points, "recipients, upscaler, threads", "further_over_floor")
+    if more:
         print("\nOne more recipient, seconds\n")
         rows = [
             (f"{row['upscaler']}, {row['threads']} threads, {row['from']} to {row['to']}", kind,
              *(_spread(row[f"{kind}_{n}"]) for n in ("linear", "delta_warm", "over_floor")))
-            for row in body["marginal"] for kind in ("cpu", "wall")
+            for row in more for kind in ("cpu", "wall")
         ]  # fmt: skip
         print_table(("", "", "linear", "delta", "delta over floor"), rows)
-    _report_further(body["surface"], "template")
 
 
 def _report_further(points: list[dict[str, Any]], title: str, *also: str) -> None:
@@ -107,16 +114,22 @@ def _spread(found: Mapping[str, Any]) -> str:
 
 
 def draw(body: Mapping[str, Any], stem: Path) -> None:
-    """Write the figures beside the JSON: ``delta-sample.svg``, ``delta-surface-NAME.svg``."""
-    groups = {
-        point["point"]["label"]: {
-            name.replace("_", ", "): Spread(**point["cpu_summary"][name])
-            for name in ("linear", "delta_cold", "delta_warm")
+    """Write the figures beside the JSON.
+
+    ``delta-sample.svg`` and ``delta-many.svg`` by number of recipients, ``delta-surface-NAME.svg``
+    for each upscaler; those without figures are left out.
+    """
+    for part, template in (("sample", "sample template"), ("many", "short template")):
+        groups = {
+            _short_label(point["point"]): {
+                name.replace("_", ", "): Spread(**point["cpu_summary"][name])
+                for name in ("linear", "delta_cold", "delta_warm")
+            }
+            for point in body.get(part, [])
         }
-        for point in body["sample"]
-    }
-    title = "Processor seconds a recipient, sample template"
-    plot.save(stem.with_name(f"{stem.name}-sample.svg"), plot.bars(title, "CPU seconds", groups))
+        if groups:
+            figure = plot.bars(f"Processor seconds a recipient, {template}", "CPU seconds", groups)
+            plot.save(stem.with_name(f"{stem.name}-{part}.svg"), figure)
     for name in dict.fromkeys(point["point"]["upscaler"] for point in body["surface"]):
         cells = {
             (f"face {shape['face_share']:.0%}", f"{shape['on_screen']:.0%}"): Spread(
@@ -129,3 +142,8 @@ def draw(body: Mapping[str, Any], stem: Path) -> None:
         title = f"Times fewer CPU seconds than linear for a further recipient, {name}"
         figure = plot.grid(title, "share of the frame", "presenter on screen", cells)
         plot.save(stem.with_name(f"{stem.name}-surface-{name}.svg"), figure)
+
+
+def _short_label(point: Mapping[str, Any]) -> str:
+    threads = "" if point["threads"] == 1 else f", {point['threads']} threads"
+    return f"{point['recipients']} x {point['upscaler']}{threads}"
