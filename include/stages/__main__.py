@@ -11,11 +11,13 @@ import sys
 import traceback
 from typing import TextIO
 
-from include.contracts.stage import StageRequest
 from include.errors import Bug, OutOfMemory, UnderstudyError
 from include.stages.context import Events
 from include.stages.runner import load_request, run_stage
 from include.stages.specs import STAGES
+
+SHAPES_KEPT = 32
+"""Convolutions, of one shape each, that a thread keeps prepared; a network has under ten."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     events = Events(args.stage, _claim_stdout())
     try:
         request = load_request(args.request, args.stage)
-        _limit_threads(request)
+        limit_libraries(request.threads)
         run_stage(request, events)
     except UnderstudyError as error:
         events.emit("error", message=error.message, data={"code": error.code})
@@ -49,11 +51,20 @@ def _claim_stdout() -> TextIO:
     return events
 
 
-def _limit_threads(request: StageRequest) -> None:
-    """Must happen before numpy, OpenCV or torch are imported."""
+def limit_libraries(threads: int) -> None:
+    """Hold the libraries below us to some threads, and to memory that does not grow.
+
+    Must happen before numpy, OpenCV or torch are imported: they read these variables once.
+
+    Args:
+        threads: of this process.
+    """
     for name in ("OMP", "OPENBLAS", "MKL", "OPENCV_FOR"):
         suffix = "THREADS_NUM" if name == "OPENCV_FOR" else "NUM_THREADS"
-        os.environ[f"{name}_{suffix}"] = str(request.threads)
+        os.environ[f"{name}_{suffix}"] = str(threads)
+    # PyTorch's convolutions keep code and memory for every shape of window that they have met: a
+    # megabyte for each GOP of a video. This many hold those that are in use.
+    os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = str(SHAPES_KEPT * threads)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GLOG_minloglevel", "3")

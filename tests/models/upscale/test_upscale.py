@@ -209,3 +209,31 @@ def test_small_windows_stay_on_the_algorithm_of_large_ones():
         part = correct(big[..., 30 : 30 + side, 50 : 50 + side].contiguous(), upscaler._kernels)
     inner = 2 * (side - 2 * upscaler.receptive_field)
     assert torch.equal(part, whole[..., 60 : 60 + inner, 100 : 100 + inner])
+
+
+GROWTH = """
+import numpy as np
+from pathlib import Path
+from include.stages.__main__ import limit_libraries
+
+limit_libraries(1)
+from models.upscale import load_upscaler
+
+upscaler = load_upscaler("compact", 2)
+
+def resident_mib(shapes):
+    for height, width in shapes:
+        upscaler.upscale(np.zeros((height, width, 3), np.uint8))
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) // 1024
+
+first = resident_mib([(230 + 2 * i, 270 - 2 * i) for i in range(12)])
+print(resident_mib([(240 + 2 * i, 290 - 2 * i) for i in range(60)]) - first)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_window_shapes():
+    """Sixty GOPs with windows of their own took 40 MiB more before the library was bounded."""
+    command = [sys.executable, "-c", GROWTH]
+    done = subprocess.run(command, cwd=Path.cwd(), capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 20
