@@ -91,14 +91,14 @@ def template_materials(
     made: Materials = {}
     video = {"video": sources["video"].blob.sha256}
     _add(made, "ingest_template", sources=video)
+    like = {"like": sources["like"].blob.sha256} if "like" in sources else {}
+    face = "like" if like else brief.model_dump(mode="json")["template"]["face"]
     _add(
         made,
         "track_face",
-        params={
-            "face": brief.model_dump(mode="json")["template"]["face"],
-            # A tracker remembers: where a chunk begins can move a landmark by a fraction.
-            "chunk_s": chunk_s,
-        },
+        # A tracker remembers: where a chunk begins can move a landmark by a fraction.
+        params={"face": face, "chunk_s": chunk_s},
+        sources=like,
         backend=_backend("track_face", "facemesh"),
     )
     _add(

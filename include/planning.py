@@ -22,7 +22,7 @@ from pydantic import Field, ValidationError
 
 from include.consent import load_consent, verify_consent
 from include.contracts.base import Contract, digest_json
-from include.contracts.brief import Brief
+from include.contracts.brief import Brief, FaceLike
 from include.contracts.live import LiveState
 from include.contracts.manifest import BackendRef
 from include.contracts.plan import (
@@ -133,6 +133,8 @@ def read_brief(
         brief, digest = parse_brief(inputs, {**(overrides or {}), "review": "all"})
     files = {"video": brief.template.video, "bed": brief.template.bed}
     files["consent"] = brief.template.consent
+    if isinstance(brief.template.face, FaceLike):
+        files["like"] = brief.template.face.like
     sources = {n: _keep(inputs, path, store, brief.tenant) for n, path in files.items() if path}
     _check_presenter(inputs, brief, sources["video"], settings, now or datetime.now(UTC))
     draft = Draft(

@@ -35,6 +35,7 @@ def one_row_brief(params: Mapping[str, Any], settings: Settings) -> str:
     """
     import yaml
 
+    from include.contracts.brief import FaceLike
     from include.inputs import open_inputs
     from include.planning import parse_brief
 
@@ -57,6 +58,8 @@ def one_row_brief(params: Mapping[str, Any], settings: Settings) -> str:
     for name in ("video", "bed", "consent"):
         if data["template"].get(name):
             data["template"][name] = str(folder / data["template"][name])
+    if isinstance(brief.template.face, FaceLike):
+        data["template"]["face"] = {"like": str(folder / brief.template.face.like)}
     data["recipients"] = "recipients.csv"
     digest = hashlib.sha256(json.dumps([data, row], sort_keys=True).encode()).hexdigest()
     target = settings.state / "ads" / digest[:32]

@@ -34,7 +34,13 @@ class FaceAt(Contract):
     time: Seconds = 0.0
 
 
-FaceChoice = Literal["largest"] | FaceAt
+class FaceLike(Contract):
+    """Choose the presenter by a photo: in each shot whoever is that person."""
+
+    like: str
+
+
+FaceChoice = Literal["largest"] | FaceAt | FaceLike
 
 
 class TemplateSpec(Contract):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -11,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from include.contracts.brief import FaceAt
+from include.contracts.brief import FaceLike
 from include.errors import BadFace
 from include.media.decode import VideoReader
 from include.stages.chunked import Part
 from include.stages.clips import Image
 from include.stages.context import Output, Span, StageContext
+from include.stages.likeness import Likeness
+from include.stages.presenter import MAX_GAP, MIN_FACE_PX, by_choice, follow
 from include.stages.segments import Points, find_segments, runs, shot_ranges
 from include.stages.timeline import chunk_spans, plan_gops, template_fps, template_size
 from models.face.geometry import head_pose
@@ -25,12 +26,8 @@ from models.face.roi import Window, face_window
 
 SEARCH_EVERY = 5
 """Frames between two looks for a face where nobody is seen."""
-MAX_GAP = 5
-"""Frames without a detection that are bridged inside a shot: a blink of the detector."""
 MIN_RUN = 3
 """Runs shorter than this are dropped: a face that flashes up is a false detection."""
-MIN_FACE_PX = 32
-"""Median height of a face that is followed: smaller ones are passers-by or false detections."""
 WARM_UP_S = 0.6
 """Seconds that a tracker watches before a chunk's first frame, so that it follows as if it had
 seen the shot from its beginning."""
@@ -79,15 +76,15 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
     the face's share of the frame.
 
     Raises:
-        BadFace: nobody is seen (``template.no_face``).
+        BadFace: nobody is seen (``template.no_face``), or nobody who looks like the photo that the
+            brief names (``template.not_seen``), or that photo shows nobody (``template.like``).
     """
     facts = ctx.facts("ingest_template")
     size = template_size(ctx)
     found: list[list[Face]] = []
     for index, part in enumerate(parts):
         found += _load_faces(part.fetch(ctx, f"faces-{index:04}"))
-    choice = ctx.shard.brief.template.face
-    points = follow(found, facts["shots"], choice, fps=float(template_fps(ctx)))
+    points = _follow(ctx, found)
     points = clean(points, facts["shots"])
     windows = [_window(points[a:b], size) for a, b in shot_ranges(facts["shots"], len(points))]
     segments = find_segments(points, facts["shots"], size, windows)
@@ -114,6 +111,19 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
             "face_share": round(share, 4),
         },
     )
+
+
+def _follow(ctx: StageContext, found: list[list[Face]]) -> Points:
+    """The presenter's landmarks as detected, chosen as the brief says."""
+    shots, choice = ctx.facts("ingest_template")["shots"], ctx.shard.brief.template.face
+    if not isinstance(choice, FaceLike):
+        return follow(found, shots, by_choice(choice, fps=float(template_fps(ctx))))
+    with VideoReader(ctx.fetch("ingest_template", "video"), threads=ctx.threads) as reader:
+        likeness = Likeness(ctx.source("like"), ctx.origin("like"), reader)
+        points = follow(found, shots, likeness)
+    if np.isnan(points).all():
+        likeness.nobody(ctx.origin("video"))
+    return points
 
 
 def _load_faces(path: Path) -> list[list[Face]]:
@@ -182,88 +192,6 @@ def _look_back(detect: Callable[[Image], list[Face]], frames: list[Image]) -> li
     if not faces or len(frames) == 1:
         return [[] for _ in frames[:-1]] + [faces]
     return [detect(frame) for frame in frames]
-
-
-def follow(
-    found: list[list[Face]], shots: list[int], choice: str | FaceAt, *, fps: float
-) -> Points:
-    """Choose the presenter among the faces of each frame.
-
-    ``largest``: in each shot, the face that is largest over the shot. A point: in its shot, the
-    face nearest to it at that time; in other shots, the largest.
-
-    Args:
-        found: faces of each frame, largest first.
-        shots: first frame of each shot.
-        choice: ``largest`` or a point and time.
-        fps: frames per second, to find the time.
-
-    Returns:
-        float32 [n, 478, 3], NaN where the presenter is not seen.
-    """
-    points = np.full((len(found), 478, 3), np.nan, np.float32)
-    for start, stop in shot_ranges(shots, len(found)):
-        tracks = [track for track in _link(found[start:stop]) if _height(track) >= MIN_FACE_PX]
-        if not tracks:
-            continue
-        chosen = max(tracks, key=_area)
-        if isinstance(choice, FaceAt) and start <= int(choice.time * fps) < stop:
-            index, at = int(choice.time * fps) - start, np.asarray(choice.at, np.float32)
-            chosen = min(tracks, key=partial(_distance, index=index, at=at))
-        for index, face in chosen.items():
-            points[start + index] = face.points
-    return points
-
-
-_Track = dict[int, Face]
-
-
-def _link(found: list[list[Face]]) -> list[_Track]:
-    """Join detections of consecutive frames into tracks by the nearest centre."""
-    tracks: list[_Track] = []
-    for index, faces in enumerate(found):
-        taken: set[int] = set()
-        for face in faces:
-            number = _nearest_track(tracks, face, index, taken)
-            if number is None:
-                tracks.append({})
-                number = len(tracks) - 1
-            tracks[number][index] = face
-            taken.add(number)
-    return tracks
-
-
-def _nearest_track(tracks: list[_Track], face: Face, index: int, taken: set[int]) -> int | None:
-    best: tuple[float, int] | None = None
-    size = np.ptp(face.points[:, :2], axis=0).max()
-    for number, track in enumerate(tracks):
-        last = max(track)
-        if number in taken or index - last > MAX_GAP + 1:
-            continue
-        moved = np.linalg.norm(_centre(track[last]) - _centre(face)) / size
-        if moved < 0.5 and (best is None or moved < best[0]):
-            best = (float(moved), number)
-    return None if best is None else best[1]
-
-
-def _centre(face: Face) -> NDArray[np.float32]:
-    centre: NDArray[np.float32] = face.points[:, :2].mean(0)
-    return centre
-
-
-def _area(track: _Track) -> float:
-    return float(sum(np.prod(np.ptp(face.points[:, :2], axis=0)) for face in track.values()))
-
-
-def _height(track: _Track) -> float:
-    return float(np.median([face.box[3] - face.box[1] for face in track.values()]))
-
-
-def _distance(track: _Track, index: int, at: NDArray[np.float32]) -> float:
-    """Pixels from a point; a track that is not there at that time counts as far away."""
-    nearest = min(track, key=lambda other: abs(other - index))
-    late = abs(nearest - index)
-    return float(np.linalg.norm(_centre(track[nearest]) - at)) + 1000.0 * late
 
 
 def clean(points: Points, shots: list[int]) -> Points:

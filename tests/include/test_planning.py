@@ -167,6 +167,24 @@ def test_renewed_consent_changes_no_key(campaign: Campaign) -> None:
     assert changed(before, keys(campaign)) == set()
 
 
+def test_a_presenter_chosen_by_photo_is_keyed_by_its_pixels_not_by_its_name(
+    campaign: Campaign,
+) -> None:
+    campaign.add("anna")
+    before = keys(campaign)
+    (campaign.root / "nora.jpg").write_bytes(b"nora")
+    (campaign.root / "same.jpg").write_bytes(b"nora")
+    by_photo = BRIEF.replace("template: {", "template: {face: {like: nora.jpg}, ")
+    campaign.brief.write_text(by_photo)
+    chosen = keys(campaign)
+    assert {"track_face", "face_swap", "publish"} <= changed(before, chosen)
+    campaign.brief.write_text(by_photo.replace("nora.jpg", "same.jpg"))
+    assert changed(chosen, keys(campaign)) == set()
+    campaign.brief.write_text(by_photo.replace("nora.jpg", "../nora.jpg"))
+    with pytest.raises(BadBrief, match=r"nora\.jpg"):
+        campaign.plan()
+
+
 def reject_code(campaign: Campaign) -> str:
     """The code of the broken row; a good one beside it goes on."""
     campaign.add("zoe")

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.contracts.brief import FaceAt
+from include.stages.presenter import MAX_GAP, by_choice, follow
 from include.stages.segments import Segment, find_segments, runs, shot_ranges
-from include.stages.track_face import MAX_GAP, clean, follow, watch
+from include.stages.track_face import clean, watch
 from models.face.landmarks import Face
 from models.face.roi import Window
 
@@ -32,13 +33,13 @@ def test_a_face_is_followed_through_a_shot_although_another_is_larger_for_a_mome
     ours = [face(100 + i, 100, 80) for i in range(10)]
     other = face(400, 100, 120)
     found = [[other, f] if i == 4 else [f] for i, f in enumerate(ours)]
-    points = follow(found, [0], "largest", fps=25)
+    points = follow(found, [0], by_choice("largest", fps=25))
     assert np.allclose(points, np.stack([f.points for f in ours]))
 
 
 def test_the_largest_face_of_each_shot_is_taken() -> None:
     small, large = face(50, 50, 40), face(300, 100, 90)
-    points = follow([[large, small]] * 5 + [[small]] * 5, [0, 5], "largest", fps=25)
+    points = follow([[large, small]] * 5 + [[small]] * 5, [0, 5], by_choice("largest", fps=25))
     assert np.allclose(points[0], large.points)
     assert np.allclose(points[9], small.points)
 
@@ -46,8 +47,14 @@ def test_the_largest_face_of_each_shot_is_taken() -> None:
 def test_a_point_chooses_the_face_nearest_to_it_at_that_time() -> None:
     left, right = face(100, 100, 90), face(400, 100, 60)
     choice = FaceAt(at=(410, 95), time=0.1)
-    points = follow([[left, right]] * 10, [0], choice, fps=25)
+    points = follow([[left, right]] * 10, [0], by_choice(choice, fps=25))
     assert np.allclose(points, right.points)
+
+
+def test_a_chooser_that_knows_nobody_leaves_a_shot_without_a_presenter() -> None:
+    found = [[face(100, 100, 90)]] * 10
+    points = follow(found, [0, 4], lambda tracks, shot: tracks[0] if 4 in shot else None)
+    assert seen(points) == list(range(4, 10))
 
 
 def test_short_gaps_are_bridged_and_long_ones_kept() -> None:

@@ -18,7 +18,17 @@ from include.planning import plan_campaign
 from include.report import write_report
 from include.store import open_store
 from include.store.cache import ArtifactCache
-from tests.support.tiny import Tiny, make_tiny, template_frames, tiny_environment, write_video
+from tests.support.tiny import (
+    FACE,
+    Tiny,
+    astronaut,
+    hopper,
+    make_tiny,
+    template_frames,
+    tiny_environment,
+    write_photo,
+    write_video,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -37,17 +47,19 @@ def ffmpeg(*arguments: str) -> None:
     subprocess.run(command, check=True)
 
 
-def ingest(tiny: Tiny, name: str) -> tuple[Run, dict[str, object], dict[str, object]]:
-    """Run ``ingest_template`` on a file; returns the run, its totals and the facts, if any."""
-    brief = {**tiny.brief, "template": {**tiny.brief["template"], "video": name}}
+def ingest(
+    tiny: Tiny, name: str, until: str = "ingest_template", **template: object
+) -> tuple[Run, dict[str, object], dict[str, object]]:
+    """Run a template's stages on a file; returns the run, its totals and the facts, if any."""
+    brief = {**tiny.brief, "template": {**tiny.brief["template"], "video": name, **template}}
     plan = plan_campaign(
         str(Tiny(tiny.root, tiny.settings, brief, tiny.rows).write()), tiny.settings
     )
-    run = run_campaign(plan, tiny.settings, run_id=f"t-{name}", until="ingest_template")
+    run = run_campaign(plan, tiny.settings, run_id=f"t-{name}", until=until)
     totals = write_report(plan, f"t-{name}", run.refs, tiny.settings)
     store = open_store(plan.store)
     unit = ShardPlan.model_validate_json(store.get(plan.template.plan)).template
-    found = ArtifactCache(store, plan.tenant).lookup("ingest_template", unit.key("ingest_template"))
+    found = ArtifactCache(store, plan.tenant).lookup(until, unit.key(until))
     return run, totals, dict(found.facts) if found else {}
 
 
@@ -143,3 +155,16 @@ def test_an_odd_template_is_put_right_and_the_facts_say_what_was_changed(
 def test_a_template_without_sound_is_fine(tiny: Tiny) -> None:
     _, _, facts = ingest(tiny, "ad.mp4")
     assert facts["has_audio"] is False
+
+
+def test_the_presenter_is_who_a_photo_shows_and_a_stranger_is_refused(tiny: Tiny) -> None:
+    write_photo(tiny.root / "her.jpg", cv2.flip(astronaut()[0:340, 40:400], 1))
+    _, _, facts = ingest(tiny, "ad.mp4", "track_face", face={"like": "her.jpg"})
+    assert facts["frames_with_face"] == FACE
+    write_photo(tiny.root / "him.jpg", hopper())
+    run, totals, _ = ingest(tiny, "ad.mp4", "track_face", face={"like": "him.jpg"})
+    found = run.unit("track_face", "template")
+    assert found.code == "template.not_seen"
+    assert "him.jpg" in (found.message or "")
+    assert "face: {at: [x, y], time: 1.2s}" in (found.message or "")
+    assert totals["missing"][0]["code"] == found.code  # type: ignore[index]
