@@ -26,8 +26,8 @@ from include.stages.context import Events, Inputs, Output, StageContext
 from include.stages.lip_sync import cut_curves, mouth_commands
 from include.stages.segments import Points, Segment, find_segments, shot_ranges
 from include.stages.specs import STAGES
-from include.stages.timeline import template_fps, template_size
-from include.stages.track_face import clean, follow, watch
+from include.stages.timeline import template_size
+from include.stages.track_face import clean, presenter_in, watch
 from include.stages.upscaling import upscaler_for
 from include.stages.voice import voice_of
 from include.store import open_store
@@ -191,8 +191,7 @@ def _track(ctx: HandOver) -> tuple[Points, list[Segment]]:
         for start, stop in shot_ranges(shots, reader.facts.frames):
             with FaceMesh(video=True) as mesh:
                 found += watch(mesh.detect, reader.frames(start, stop))
-    choice, fps = ctx.shard.brief.template.face, float(template_fps(ctx))
-    points = clean(follow(found, shots, choice, fps=fps), shots)
+    points = clean(presenter_in(ctx, found), shots)
     windows = []
     for start, stop in shot_ranges(shots, len(points)):
         seen = [p for p in points[start:stop] if not np.isnan(p[0, 0])]

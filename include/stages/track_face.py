@@ -84,7 +84,7 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
     found: list[list[Face]] = []
     for index, part in enumerate(parts):
         found += _load_faces(part.fetch(ctx, f"faces-{index:04}"))
-    points = _follow(ctx, found)
+    points = presenter_in(ctx, found)
     points = clean(points, facts["shots"])
     windows = [_window(points[a:b], size) for a, b in shot_ranges(facts["shots"], len(points))]
     segments = find_segments(points, facts["shots"], size, windows)
@@ -113,16 +113,28 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
     )
 
 
-def _follow(ctx: StageContext, found: list[list[Face]]) -> Points:
-    """The presenter's landmarks as detected, chosen as the brief says."""
+def presenter_in(ctx: StageContext, found: list[list[Face]]) -> Points:
+    """The presenter's landmarks as detected, chosen as the brief says.
+
+    Args:
+        ctx: of the template, or of a row.
+        found: faces of each frame, largest first.
+
+    Returns:
+        float32 [n, 478, 3], NaN where the presenter is not seen.
+
+    Raises:
+        BadFace: as `join`, for a presenter chosen by a photo.
+    """
     shots, choice = ctx.facts("ingest_template")["shots"], ctx.shard.brief.template.face
     if not isinstance(choice, FaceLike):
         return follow(found, shots, by_choice(choice, fps=float(template_fps(ctx))))
+    names = {name: ref.origin for name, ref in ctx.shard.template.sources.items()}
     with VideoReader(ctx.fetch("ingest_template", "video"), threads=ctx.threads) as reader:
-        likeness = Likeness(ctx.source("like"), ctx.origin("like"), reader)
+        likeness = Likeness(ctx.source("like", of_template=True), names["like"], reader)
         points = follow(found, shots, likeness)
     if np.isnan(points).all():
-        likeness.nobody(ctx.origin("video"))
+        likeness.nobody(names["video"])
     return points
 
 
