@@ -209,6 +209,19 @@ def chunk_material(material: KeyMaterial, index: int) -> KeyMaterial:
     )
 
 
+def refused_material(material: KeyMaterial) -> KeyMaterial:
+    """What the figures of an asset are keyed by that a hard rule refused.
+
+    The measurement itself does not exist then: its existence is what lets the asset through.
+    """
+    return KeyMaterial(
+        stage=f"refused/{material.stage}",
+        stage_version=material.stage_version,
+        backend=material.backend,
+        upstream={material.stage: material.key()},
+    )
+
+
 def _add(
     made: Materials,
     artifact: str,

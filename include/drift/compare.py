@@ -49,11 +49,11 @@ def column_of(feature: Feature, values: Sequence[Any]) -> Column:
 
     Args:
         feature: what it holds.
-        values: numbers (NaN or None: null), or text or truth values (None, NaN: null).
+        values: numbers (NaN, infinite or None: null), or text or truth values (None, NaN: null).
     """
     if feature.type == "number":
         array = np.asarray(values, np.float64)
-        known = np.sort(array[~np.isnan(array)])
+        known = np.sort(array[np.isfinite(array)])
         return Column(known, len(array) - len(known))
     named = tuple(_named(value) for value in values if value is not None and value == value)
     return Column(named, len(values) - len(named))
@@ -96,7 +96,7 @@ def judge(
         "alpha": alpha,
         "threshold": rule.threshold,
     }
-    if min(reference.rows, current.rows) >= rule.minimum:
+    if reference.nulls + current.nulls and min(reference.rows, current.rows) >= rule.minimum:
         nulls = _nulls(reference, current)
         if nulls.p < alpha and nulls.size > NULLS_DISTANCE:
             return Finding(**base | _null_finding(feature, reference, current, nulls))
@@ -164,9 +164,12 @@ def _tally(reference: Column, current: Column) -> tuple[list[str], F64, F64]:
 
 
 def _middle(column: Column) -> float | None:
-    if isinstance(column.values, tuple) or not len(column.values):
+    """Median; values are sorted."""
+    values = column.values
+    if isinstance(values, tuple) or not len(values):
         return None
-    return float(np.median(column.values))
+    half = len(values) // 2
+    return float(values[half] if len(values) % 2 else (values[half - 1] + values[half]) / 2)
 
 
 def _said(feature: Feature, reference: Column, current: Column, found: Distance) -> str:
@@ -186,6 +189,8 @@ def _bars(reference: Column, current: Column) -> Bars | None:
     if isinstance(reference.values, tuple) or isinstance(current.values, tuple):
         names, ours, theirs = _tally(reference, current)
         names = names[:SHOWN_BINS]
+        if not names:
+            return None
         return Bars(labels=tuple(names), reference=_ints(ours), current=_ints(theirs))
     both = np.concatenate((reference.values, current.values))
     if not len(both):

@@ -108,8 +108,9 @@ def apply(
     """Open and close gates as verdicts demand.
 
     Drift opens a gate that is not open. An open gate closes only when enough *later* rows were
-    judged to be as expected; too few rows change nothing. Another try of the same run changes
-    nothing more.
+    judged to be as expected in everything that opened it; too few rows change nothing. A gate that
+    somebody else moved since the rows were chosen is left alone: the next run judges by what is
+    there then. Another try of the same run changes nothing more.
 
     Returns:
         The states that this run made: what somebody has to be told.
@@ -120,13 +121,15 @@ def apply(
         if last is not None and last.by == run_id:
             changed.append(last)  # by a try of this run that failed later
             continue
-        is_open = last is not None and last.state == "open"
+        if verdict.gate is not None and verdict.gate != (last.number if last else 0):
+            continue
         fields: dict[str, Any] = {"by": run_id, "run_id": run_id, "report": report}
         fields["until"] = verdict.until
-        if verdict.outcome == "drift" and not is_open:
+        if verdict.outcome == "drift" and not _is_open(last):
             said = "; ".join(finding.said for finding in verdict.drifted[:3])
             fields |= {"state": "open", "reason": "drift", "said": said}
-        elif verdict.outcome == "ok" and is_open:
+            fields["features"] = tuple(finding.feature for finding in verdict.drifted)
+        elif verdict.outcome == "ok" and last is not None and _has_recovered(last, verdict):
             said = f"{verdict.rows} later rows are as the reference"
             fields |= {"state": "closed", "reason": "recovered", "said": said}
         else:
@@ -134,6 +137,16 @@ def apply(
         state = _append(store, tenant, verdict.kind, last, fields)
         changed += [state] if state else []
     return changed
+
+
+def _is_open(last: GateState | None) -> bool:
+    return last is not None and last.state == "open"
+
+
+def _has_recovered(last: GateState, verdict: KindVerdict) -> bool:
+    """Whether a gate is open for features of which none is left in doubt."""
+    unsure = {finding.feature for finding in verdict.findings if finding.state != "steady"}
+    return last.state == "open" and not unsure.intersection(last.features)
 
 
 def settle(
@@ -145,13 +158,26 @@ def settle(
     by: str,
     said: str,
     run_id: str = "",
+    until: datetime | None = None,
 ) -> GateState | None:
-    """Close a gate on a person's word; None when it is not open."""
+    """Close a gate on a person's word; None when it is not open.
+
+    Args:
+        store: where.
+        tenant: whose.
+        kind: of what.
+        reason: the person's word.
+        by: who.
+        said: why, in words.
+        run_id: of the run that asked.
+        until: rows up to then are settled too, where that is later than when the gate opened.
+    """
     last = current(store, tenant, kind)
     if last is None or last.state != "open":
         return None
+    times = [time for time in (last.until, until) if time]
     fields: dict[str, Any] = {"state": "closed", "reason": reason, "by": by, "said": said}
-    fields |= {"run_id": run_id, "report": last.report, "until": last.until}
+    fields |= {"run_id": run_id, "report": last.report, "until": max(times, default=None)}
     return _append(store, tenant, kind, last, fields)
 
 

@@ -68,6 +68,13 @@ class Breach(Contract):
     """Assets that break it, worst first, a few."""
 
 
+class Refusal(Contract):
+    """One hard rule that refused incoming or finished assets: they are in no comparison."""
+
+    rule: str
+    rows: int
+
+
 class Offender(Contract):
     """An asset that is least like the reference in what drifted."""
 
@@ -104,6 +111,14 @@ class KindVerdict(Contract):
     offenders: tuple[Offender, ...] = ()
     batch: Sha256 | None = None
     """Digest of the rows that were judged: what a person accepts is exactly these."""
+    gate: int | None = None
+    """Number of the gate's state when the rows were chosen; 0 for none."""
+    new: int = 0
+    """Of the rows those that no earlier run had judged."""
+    refused: int = 0
+    """Further assets of the same time that hard rules refused."""
+    refusals: tuple[Refusal, ...] = ()
+    """By which rules, most first; one asset may break several."""
 
     @property
     def drifted(self) -> tuple[Finding, ...]:
@@ -114,6 +129,13 @@ class KindVerdict(Contract):
     @property
     def said(self) -> str:
         """The verdict in one line."""
+        if not self.refused:
+            return self._judged
+        rules = ", ".join(f"{one.rule} {one.rows}" for one in self.refusals[:3])
+        return f"{self._judged}; {self.refused} more were refused by hard rules ({rules})"
+
+    @property
+    def _judged(self) -> str:
         if self.outcome == "no_reference":
             return f"{self.kind}: {self.rows} rows, and no reference window to compare them with"
         if not self.rows:
@@ -178,3 +200,5 @@ class GateState(Contract):
     """Object key of the page that explains it."""
     until: datetime | None = None
     """Time of the newest row that was judged; recovery is judged by later rows only."""
+    features: tuple[str, ...] = ()
+    """What drifted, where the gate opened: it recovers when each of them is as expected."""

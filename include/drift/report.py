@@ -148,7 +148,7 @@ def _kind(verdict: KindVerdict, past: Sequence[DriftVerdict], store: ObjectStore
         f"<h2>{verdict.kind.capitalize()}"
         f'<span class="tag {_TONE[verdict.outcome]}">{_WORDS[verdict.outcome]}</span></h2>',
         f'<p class="sub">{verdict.rows:,} rows{span}{against}{count}</p>',
-        _breaches(verdict),
+        _breaches(verdict) + _refusals(verdict, past),
         "".join(_card(finding, _sizes(finding, verdict, past)) for finding in drifted),
         _offenders(verdict.offenders, store),
         _others(others, verdict, past),
@@ -171,6 +171,32 @@ def _breaches(verdict: KindVerdict) -> str:
         f'</th><th class="n">Rows</th><th>What it asks for</th></tr></thead><tbody>{body}</tbody>'
         "</table></div>"
     )
+
+
+def _refusals(verdict: KindVerdict, past: Sequence[DriftVerdict]) -> str:
+    """What hard rules refused in the same time: no row of it was compared with anything."""
+    if not verdict.refused:
+        return ""
+    body = "".join(
+        f'<tr><td><code>{escape(one.rule)}</code></td><td class="n">{one.rows:,}</td></tr>'
+        for one in verdict.refusals
+    )
+    said = f"Refused by hard rules, and in no comparison: {verdict.refused:,}"
+    return (
+        f"<h4>{said}{_shares(verdict, past)}</h4>"
+        '<div class="wide"><table><thead><tr><th>Rule</th><th class="n">Assets</th></tr>'
+        f"</thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _shares(verdict: KindVerdict, past: Sequence[DriftVerdict]) -> str:
+    """The refused as a share of all, now and in earlier runs."""
+    before = [one for run in past for one in run.kinds if one.kind == verdict.kind]
+    refused, rows = sum(one.refused for one in before), sum(one.new for one in before)
+    said = f", {verdict.refused / (verdict.refused + verdict.new):.0%} of what is new"
+    if refused + rows:
+        said += f"; {refused / (refused + rows):.0%} in {len(before)} earlier runs"
+    return said
 
 
 def _card(finding: Finding, sizes: Sequence[float | None]) -> str:
@@ -249,7 +275,10 @@ def _picture(offender: Offender, store: ObjectStore) -> str:
         data = b""
     if not data:
         return ""
-    encoded = base64.b64encode(thumbnail(data)).decode()
+    try:
+        encoded = base64.b64encode(thumbnail(data)).decode()
+    except (OSError, ValueError, SyntaxError):  # damaged in the store: the report matters more
+        return ""
     return f'<img alt="{escape(offender.unit)}" src="data:image/jpeg;base64,{encoded}">'
 
 

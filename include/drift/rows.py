@@ -1,7 +1,10 @@
 """Feature rows as Parquet in the store: ``<tenant>/features/<kind>/<day>/<digest>.parquet``.
 
 One row per asset, filed under the day it was made. A file is named by its content and never
-changes; an asset that is in its day's files already is not written again, and is read once.
+changes; an asset that is in its day's files already is not written again, and is read once. Rows
+of assets that a hard rule refused have the rule's name in ``refused``; who reads rows gets them
+only on request, so they are in no reference and in no comparison.
+
 Needs pandas and pyarrow, which the Airflow side has: import this module inside tasks only.
 """
 
@@ -9,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +27,8 @@ from include.features.collect import AssetRow
 from include.store import ObjectStore
 from include.store.bulk import in_parallel
 
-WHERE = ("asset", "unit", "campaign", "run_id", "at")
+_TEXT = ("asset", "unit", "campaign", "run_id", "refused")
+WHERE = (*_TEXT, "at")
 """Columns that say what a row is about; the others are features."""
 
 _TYPES = {"number": pa.float64(), "category": pa.string(), "flag": pa.bool_()}
@@ -31,7 +36,7 @@ _TYPES = {"number": pa.float64(), "category": pa.string(), "flag": pa.bool_()}
 
 def schema_of(kind: AssetKind) -> pa.Schema:
     """The columns of a kind's files: UTC microseconds, float64, string, bool; all nullable."""
-    where = [pa.field(name, pa.string()) for name in WHERE[:-1]]
+    where = [pa.field(name, pa.string()) for name in _TEXT]
     at = pa.field("at", pa.timestamp("us", tz="UTC"))
     features = [pa.field(feature.name, _TYPES[feature.type]) for feature in FEATURES[kind]]
     return pa.schema([*where, at, *features])
@@ -45,6 +50,7 @@ def to_parquet(kind: AssetKind, rows: Iterable[AssetRow], run_id: str) -> bytes:
             "unit": row.unit,
             "campaign": row.campaign,
             "run_id": run_id,
+            "refused": row.refused or None,
             "at": row.made_at,
             **{feature.name: row.values.get(feature.name) for feature in FEATURES[kind]},
         }
@@ -92,21 +98,47 @@ def write_rows(store: ObjectStore, tenant: str, run_id: str, rows: Iterable[Asse
 def read_rows(
     store: ObjectStore, tenant: str, kind: AssetKind, since: datetime | None = None
 ) -> pd.DataFrame:
-    """Every row measured at ``since`` or later, oldest first, each asset once.
+    """Every row measured at ``since`` or later that was let through, oldest first, each asset once.
 
     Returns:
-        The columns of ``schema_of``: numbers float64 with NaN for null, text and flags as objects
-        with None.
+        As ``read_files``.
 
     Raises:
         CorruptArtifact: a file does not have the digest in its name, or is no Parquet.
     """
-    first = since.astimezone(UTC).date() if since else date.min
-    keys = [key for key in _files(store, tenant, kind) if _day(key) >= first]
-    tables = in_parallel(lambda key: read_table(store.get(key), kind, key), keys)
-    frame = to_frame(pa.concat_tables(tables) if tables else schema_of(kind).empty_table(), kind)
+    frame = read_files(store, kind, files_of(store, tenant, kind, since))
     if since is not None:
         frame = frame[frame["at"] >= pd.Timestamp(since)]
+    return let_through(frame)
+
+
+def let_through(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without the rows of assets that a hard rule refused."""
+    return frame[frame["refused"].isna()].reset_index(drop=True)
+
+
+def files_of(
+    store: ObjectStore, tenant: str, kind: AssetKind, since: datetime | None = None
+) -> list[str]:
+    """Keys of the files that may hold rows measured at ``since`` or later, by day."""
+    first = since.astimezone(UTC).date() if since else date.min
+    return [key for key in _files(store, tenant, kind) if _day(key) >= first]
+
+
+def read_files(store: ObjectStore, kind: AssetKind, keys: Sequence[str]) -> pd.DataFrame:
+    """The rows of some files, oldest first, each asset once, refused ones included.
+
+    Returns:
+        The columns of ``schema_of``: numbers float64 with NaN for null, text and flags as objects
+        with None; and ``file``, the key that a row was read from.
+
+    Raises:
+        CorruptArtifact: as ``read_rows``.
+    """
+    tables = in_parallel(lambda key: read_table(store.get(key), kind, key), keys)
+    frame = to_frame(pa.concat_tables(tables) if tables else schema_of(kind).empty_table(), kind)
+    lengths = [len(table) for table in tables]
+    frame["file"] = np.repeat(np.array(keys, object), np.array(lengths, np.int64))
     frame = frame.sort_values(["at", "asset"], kind="stable")
     return frame.drop_duplicates("asset", ignore_index=True)
 
@@ -132,12 +164,17 @@ def read_table(data: bytes, kind: AssetKind, key: str) -> pa.Table:
         table = pq.read_table(io.BytesIO(data))
     except pa.ArrowInvalid as error:
         raise CorruptArtifact(f"{key} is no Parquet file: {error}; delete it", where=key) from error
-    columns = [
-        table[field.name].cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(len(table), field.type)
-        for field in schema_of(kind)
-    ]
+    try:
+        columns = [
+            table[field.name].cast(field.type)
+            if field.name in table.column_names
+            else pa.nulls(len(table), field.type)
+            for field in schema_of(kind)
+        ]
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise CorruptArtifact(
+            f"{key} holds columns of other types: {error}; delete it", where=key
+        ) from error
     return pa.Table.from_arrays(columns, schema=schema_of(kind))
 
 
@@ -145,7 +182,7 @@ def to_frame(table: pa.Table, kind: AssetKind) -> pd.DataFrame:
     """A table as a data frame; text and flags become objects, so that None stays None."""
     frame = table.to_pandas()
     named = [feature.name for feature in FEATURES[kind] if feature.type != "number"]
-    for name in [*WHERE[:-1], *named]:
+    for name in [*_TEXT, *named]:
         frame[name] = pd.Series(table[name].to_pylist(), dtype=object, index=frame.index)
     return frame
 
@@ -165,8 +202,8 @@ def tenants(store: ObjectStore) -> tuple[str, ...]:
 
     Lists the whole store: what asks often should name its tenant.
     """
-    found = {info.key.split("/", 1)[0] for info in store.list() if "/features/" in info.key}
-    return tuple(sorted(found))
+    parts = (info.key.split("/", 2) for info in store.list())
+    return tuple(sorted({part[0] for part in parts if part[1:2] == ["features"]}))
 
 
 def _prefix(tenant: str, kind: AssetKind) -> str:

@@ -6,13 +6,13 @@ tasks only.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from typing import Any
 import pandas as pd
 
 from include.drift import gates, reference
+from include.drift.choose import choose_rows, mark_judged
+from include.drift.docs import store_docs
 from include.drift.gx import Validator, findings_of
 from include.drift.offenders import breaches_of, offenders_of
-from include.drift.records import DriftVerdict, GateState, KindVerdict, Window
+from include.drift.records import DriftVerdict, GateState, KindVerdict, Refusal, Window
 from include.drift.report import render_report
-from include.drift.rows import read_rows
-from include.drift.verdicts import earlier_verdicts, verdict_key
+from include.drift.verdicts import earlier_verdicts, note_waiting, verdict_key
 from include.errors import Bug
 from include.expectations.suites import MINIMUM_ROWS, Suite, suite_of
 from include.features.catalogue import FEATURES, AssetKind
@@ -55,9 +56,8 @@ def validate_tenant(
 ) -> Validation:
     """Validate a tenant's feature rows; store verdict, report and results; move its gates.
 
-    Without ``since`` the rows that no verdict has seen yet are judged, with older ones where they
-    are fewer than a comparison needs. Rows of the reference, and rows up to the last time that a
-    gate moved, are never judged again.
+    Without ``since`` the rows that no run has judged yet are judged, with older ones where they are
+    fewer than a comparison needs; see ``include.drift.choose``.
 
     Args:
         store: where features, references and verdicts are.
@@ -92,13 +92,15 @@ def validate_tenant(
             at=at,
             kinds=tuple(found),
             report=f"{prefix}/report/{name}.html",
-            docs=_store_docs(store, docs, f"{prefix}/docs/{name}"),
+            docs=store_docs(store, docs, f"{prefix}/docs/{name}"),
         )
     key = verdict_key(tenant, name)
     store.put(key, verdict.model_dump_json(indent=1).encode())
+    note_waiting(store, verdict, key)
     changed = gates.apply(store, tenant, found, run_id, verdict.report)
     states = gates.gates_of(store, tenant, "").open
     store.put(verdict.report, render_report(verdict, past, states, store).encode())
+    mark_judged(store, tenant, run_id, run.files)
     for one in found:
         log.info("%s: %s", tenant, one.said)
     return Validation(verdict, key, tuple(changed))
@@ -114,6 +116,8 @@ class _Run:
     since: datetime | None
     past: list[DriftVerdict]
     validator: Validator
+    files: dict[AssetKind, tuple[str, ...]] = field(default_factory=dict)
+    """Feature files that this run judges first."""
 
 
 def _judge(run: _Run, kind: AssetKind) -> tuple[KindVerdict, dict[str, Any] | None]:
@@ -121,8 +125,10 @@ def _judge(run: _Run, kind: AssetKind) -> tuple[KindVerdict, dict[str, Any] | No
     store, tenant, suite = run.store, run.tenant, suite_of(kind)
     window = reference.newest(store, tenant, kind)
     accepted = reference.read_window(store, window) if window else None
-    rows = _to_judge(run, kind, accepted)
+    chosen = choose_rows(store, tenant, kind, run.run_id, accepted, run.since)
+    run.files[kind], rows = chosen.files, chosen.rows
     base: dict[str, Any] = {"kind": kind, "rows": len(rows), "suite": suite.digest}
+    base |= {"gate": chosen.gate, "new": chosen.new, **_refused(chosen.refused)}
     if window is not None:
         base |= {"window": window.rows_sha256, "version": window.version}
     if rows.empty:
@@ -144,26 +150,11 @@ def _judge(run: _Run, kind: AssetKind) -> tuple[KindVerdict, dict[str, Any] | No
     return verdict.model_copy(update={"offenders": worst}), result
 
 
-def _to_judge(run: _Run, kind: AssetKind, accepted: pd.DataFrame | None) -> pd.DataFrame:
-    gate = gates.current(run.store, run.tenant, kind)
-    # Not where this very run moved the gate, and failed later.
-    settled = gate.until if gate and gate.by != run.run_id else None
-    start = max(filter(None, (run.since, settled)), default=None)
-    rows = read_rows(run.store, run.tenant, kind, start)
-    if settled is not None:
-        rows = rows[rows["at"] > pd.Timestamp(settled)]
-    if accepted is not None:
-        rows = rows[~rows["asset"].isin(set(accepted["asset"]))]
-    if run.since is None:
-        seen = _seen_until(run.past, kind)
-        fresh = len(rows) if seen is None else int((rows["at"] > pd.Timestamp(seen)).sum())
-        rows = rows.tail(max(fresh, MINIMUM_ROWS))
-    return rows.reset_index(drop=True)
-
-
-def _seen_until(past: list[DriftVerdict], kind: AssetKind) -> datetime | None:
-    times = (one.until for verdict in past for one in verdict.kinds if one.kind == kind)
-    return max(filter(None, times), default=None)
+def _refused(rows: pd.DataFrame) -> dict[str, Any]:
+    """How many assets hard rules refused, and which rules."""
+    rules = Counter(rule for broken in rows["refused"] for rule in str(broken).split(","))
+    found = tuple(Refusal(rule=rule, rows=count) for rule, count in rules.most_common())
+    return {"refused": len(rows), "refusals": found}
 
 
 def _outcome(
@@ -199,18 +190,3 @@ def _as_json(result: dict[str, Any]) -> bytes:
 def _plain(value: Any) -> Any:
     """What NumPy and pandas leave in a result."""
     return value.item() if hasattr(value, "item") else str(value)
-
-
-def _store_docs(store: ObjectStore, docs: Path, prefix: str) -> str | None:
-    """Put Great Expectations' pages into the store, without its fonts and logos."""
-    first = None
-    for path in sorted(docs.rglob("*")):
-        if path.suffix not in (".html", ".css"):
-            continue
-        data = path.read_bytes()
-        key = f"{prefix}/{path.relative_to(docs).as_posix()}"
-        if any(len(part.encode()) > 255 for part in key.split("/")) or len(key.encode()) > 1024:
-            key = f"{prefix}/{hashlib.sha256(key.encode()).hexdigest()}{path.suffix}"
-        store.put(key, data)
-        first = key if path.name == "index.html" and path.parent == docs else first
-    return first

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from include.drift.records import DriftVerdict, KindVerdict
 from include.features.catalogue import AssetKind
-from include.store import ObjectStore
+from include.store import ObjectMissing, ObjectStore
 
 HISTORY = 30
 """Earlier verdicts that a report draws."""
-SEARCHED = 500
-"""Earlier verdicts that something to accept is looked for in."""
 
 
 def verdict_key(tenant: str, name: str) -> str:
@@ -28,12 +26,23 @@ def to_settle(store: ObjectStore, tenant: str, kind: AssetKind) -> tuple[str, Ki
     Returns:
         Object key of the verdict and what it says about the kind.
     """
-    for key in reversed(_keys(store, tenant, SEARCHED)):
-        found = DriftVerdict.model_validate_json(store.get(key))
-        for one in found.kinds:
-            if one.kind == kind and one.batch:
-                return key, one
-    return None
+    try:
+        key = store.get(_waiting_key(tenant, kind)).decode()
+    except ObjectMissing:
+        return None
+    found = DriftVerdict.model_validate_json(store.get(key))
+    return key, next(one for one in found.kinds if one.kind == kind)
+
+
+def note_waiting(store: ObjectStore, verdict: DriftVerdict, key: str) -> None:
+    """Remember a verdict's rows that can become a reference, so that no search is needed."""
+    for one in verdict.kinds:
+        if one.batch:
+            store.put(_waiting_key(verdict.tenant, one.kind), key.encode())
+
+
+def _waiting_key(tenant: str, kind: AssetKind) -> str:
+    return f"{tenant}/drift/waiting/{kind}"
 
 
 def _keys(store: ObjectStore, tenant: str, most: int) -> list[str]:

@@ -11,7 +11,7 @@ from include.contracts.features import FeatureValue
 from include.contracts.manifest import Manifest
 from include.contracts.plan import ShardPlan, UnitPlan
 from include.features.catalogue import AssetKind, feature_names
-from include.keys import chunk_material
+from include.keys import chunk_material, refused_material
 from include.stages.specs import MAKER
 from include.store.cache import ArtifactCache
 
@@ -41,12 +41,16 @@ class AssetRow:
     """When it was measured: earlier than the run for an asset that was known before."""
     values: dict[str, FeatureValue]
     """By feature, exactly those of the catalogue for its kind."""
+    refused: str = ""
+    """Hard rules that it breaks, by commas; empty for what was let through."""
 
 
 def asset_rows(
     cache: ArtifactCache, shards: Iterable[ShardPlan], core_hour: float
 ) -> list[AssetRow]:
     """The features of everything in a campaign that was measured, each asset once.
+
+    What a hard rule refused is there as well, marked with the rule's name.
 
     Args:
         cache: the tenant's artifacts.
@@ -68,6 +72,8 @@ def _unit_rows(
         if artifact not in unit.materials:
             continue
         found = cache.lookup(artifact, unit.key(artifact))
+        refused = refused_material(unit.materials[artifact])
+        found = found or cache.lookup(refused.stage, refused.key())
         if found is None:
             continue
         measured = found.facts["features"]  # a manifest's JSON has its names sorted
@@ -75,7 +81,8 @@ def _unit_rows(
         if kind == "render":
             values |= collected_values(row_manifests(cache, unit), core_hour)
         campaign = shard.brief.campaign
-        yield AssetRow(kind, found.key, unit.id, campaign, found.made_at, values)
+        rules = ",".join(found.facts.get("refused", ()))
+        yield AssetRow(kind, found.key, unit.id, campaign, found.made_at, values, rules)
 
 
 def row_manifests(cache: ArtifactCache, unit: UnitPlan) -> dict[str, list[Manifest]]:

@@ -9,6 +9,7 @@ from include.errors import BadInput, Usage
 from include.features.catalogue import feature_names
 from include.features.collect import MEASURED
 from include.features.rules import broken, hard_rules, rules_digest
+from include.keys import refused_material
 from include.stages.context import Output, StageContext
 
 
@@ -21,7 +22,9 @@ def feature_output(
 ) -> Output:
     """The features of an asset as a stage's output, once they break no hard rule.
 
-    Outputs: ``features`` (``FeatureRow`` as JSON). Facts: ``features``, its values.
+    Outputs: ``features`` (``FeatureRow`` as JSON). Facts: ``features``, its values. What is
+    refused leaves its figures under ``refused_material``, with the rules in the fact ``refused``:
+    nothing reads them but drift's reports.
 
     Args:
         ctx: the unit.
@@ -48,10 +51,14 @@ def feature_output(
         key=ctx.owner(measured).key(measured),
         values={name: values.get(name) for name in feature_names(kind)},
     )
-    failed = broken(hard_rules(kind), row.values)
-    if failed:
-        said = "; ".join(f"{found.rule}: {found.message}" for found in failed)
-        raise BadInput(f"{who}: {said}", code=f"rule.{failed[0].rule}")
     path = ctx.scratch / "features.json"
     path.write_text(row.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return Output({"features": (path, "application/json")}, {"features": dict(row.values)})
+    made = Output({"features": (path, "application/json")}, {"features": dict(row.values)})
+    failed = broken(hard_rules(kind), row.values)
+    if failed:
+        rules = {"refused": [found.rule for found in failed]}
+        material = refused_material(ctx.owner(artifact).materials[artifact])
+        ctx.cache.publish(material, made.files, {**made.facts, **rules})
+        said = "; ".join(f"{found.rule}: {found.message}" for found in failed)
+        raise BadInput(f"{who}: {said}", code=f"rule.{failed[0].rule}")
+    return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import socket
@@ -289,6 +290,17 @@ def test_results_and_data_docs_are_stored(store, accepted):
     found = validate(store)
     docs = store.get(found.verdict.docs).decode()
     assert "photo" in docs
+    listed = re.findall(r'<li><a href="([^"]+)"', docs)
+    for page in listed:
+        assert store.get(found.verdict.docs.replace("index.html", page))
+    assert any(page.startswith("validations/photo/") for page in listed)
+    for info in store.list(found.verdict.docs.replace("index.html", "")):
+        page = store.get(info.key).decode()
+        assert not re.search(r"<script|<(?!a )[^>]*(src|href)=[\"']?(https?:)?//|@import", page), (
+            info
+        )
+        if info.key.endswith(".html"):
+            assert page.count("fetches nothing and runs no script") == 1
     prefix = found.verdict.docs.rsplit("/", 1)[0]
     pages = [store.get(info.key).decode() for info in store.list(f"{prefix}/validations/")]
     assert any("warmth: median" in page and "alarm below" in page for page in pages)
@@ -327,10 +339,122 @@ def test_an_answer_to_an_outdated_question_is_refused(store, accepted):
     from include.drift.settle import ACCEPT, settle_answer
 
     collect(store, WARM, 2, 250, LATER)
-    (photo,) = validate(store, "one").verdict.kinds
-    settle_answer(store, TENANT, photo, ACCEPT, by="Ada")
+    (old,) = validate(store, "one").verdict.kinds
+    collect(store, WARM, 3, 250, LATER + timedelta(days=1))
+    (new,) = validate(store, "two").verdict.kinds
+    settle_answer(store, TENANT, new, ACCEPT, by="Ada")
     with pytest.raises(BadInput, match="version 2 of the reference"):
-        settle_answer(store, TENANT, photo, ACCEPT, by="Bob")
+        settle_answer(store, TENANT, old, ACCEPT, by="Bob")
+
+
+def test_an_answer_that_was_acted_on_in_part_can_be_given_again(store, accepted):
+    from include.drift.reference import accept, newest
+    from include.drift.settle import ACCEPT, settle_answer
+
+    collect(store, WARM, 2, 250, LATER)
+    (photo,) = validate(store, "one").verdict.kinds
+    accept(store, TENANT, "photo", photo.batch, by="Ada")  # and then its task was stopped
+    done = settle_answer(store, TENANT, photo, ACCEPT, by="Ada")
+    assert (done.state, done.reason) == ("closed", "accepted")
+    assert newest(store, TENANT, "photo").version == 2
+    assert settle_answer(store, TENANT, photo, ACCEPT, by="Ada") is None
+
+
+def test_an_answer_to_an_old_question_closes_no_newer_alarm(store, accepted):
+    from include.drift.settle import RESUME, resume, settle_answer
+
+    collect(store, WARM, 2, 200, LATER)
+    (old,) = validate(store, "one").verdict.kinds
+    resume(store, TENANT, "photo", by="Ada")
+    collect(store, WARM, 3, 200, LATER + timedelta(days=1))
+    validate(store, "two")
+    with pytest.raises(BadInput, match="drifted again"):
+        settle_answer(store, TENANT, old, RESUME, by="Bob")
+    assert gates.current(store, TENANT, "photo").state == "open"
+
+
+def test_repaired_covers_all_rows_that_were_judged_while_the_gate_was_open(store, accepted):
+    from include.drift.settle import resume
+
+    collect(store, WARM, 2, 200, LATER)
+    validate(store, "one")
+    collect(store, WARM, 3, 200, LATER + timedelta(days=1))
+    validate(store, "two")
+    resume(store, TENANT, "photo", by="Ada")
+    collect(store, CLEAN, 4, 20, LATER + timedelta(days=2))
+    (photo,) = (after := validate(store, "three")).verdict.kinds
+    assert (photo.rows, after.changed) == (20, ())
+
+
+def test_rows_that_are_collected_late_are_judged_although_younger_ones_were(store, accepted):
+    collect(store, CLEAN, 2, 200, LATER + timedelta(days=1))
+    assert validate(store, "one").verdict.kinds[0].outcome == "ok"
+    collect(store, WARM, 3, 200, LATER)  # measured before, by a campaign that took longer
+    (photo,) = validate(store, "two").verdict.kinds
+    assert (photo.outcome, photo.new) == ("drift", 200)
+
+
+def test_what_a_hard_rule_refused_is_counted_and_in_no_comparison(store, accepted):
+    from include.drift.rows import read_rows, write_rows
+
+    collect(store, CLEAN, 2, 200, LATER)
+    dark = RowModel.fit("photo", changed(measured_rows("photo"), luma=-110.0))
+    refused = [replace(row, refused="photo-light") for row in dark.rows_of(3, 60, start=LATER)]
+    refused[0] = replace(refused[0], refused="photo-light,photo-contrast")
+    write_rows(store, TENANT, "run-3", refused)
+    assert len(read_rows(store, TENANT, "photo")) == 800
+    found = validate(store, "one")
+    (photo,) = found.verdict.kinds
+    assert (photo.outcome, photo.rows, photo.refused) == ("ok", 200, 60)
+    assert [(one.rule, one.rows) for one in photo.refusals] == [
+        ("photo-light", 60),
+        ("photo-contrast", 1),
+    ]
+    assert "60 more were refused by hard rules (photo-light 60" in photo.said
+    page = store.get(found.verdict.report).decode()
+    assert "in no comparison: 60, 23% of what is new" in page
+    assert validate(store, "two").verdict.kinds[0].refused == 0, "told once"
+
+
+def test_a_damaged_picture_costs_its_thumbnail_and_not_the_report(store):
+    from include.drift.records import Offender
+    from include.drift.report import _picture
+
+    store.put("acme/blob/aa/x", b"\x89PNG\r\n\x1a\n and nothing else")
+    where = {"asset": "0" * 64, "unit": "u", "campaign": "c", "run_id": "r", "feature": "luma"}
+    assert _picture(Offender(**where, value=1.0, picture="acme/blob/aa/x"), store) == ""
+
+
+def test_columns_of_another_type_are_refused_with_the_file(store):
+    import pyarrow as pa
+
+    from include.drift.rows import read_rows, table_bytes
+
+    data = table_bytes(pa.table({"asset": ["a"], "luma": ["bright"]}))
+    key = f"{TENANT}/features/photo/2026-03-01/{sha256(data)}.parquet"
+    store.put(key, data)
+    with pytest.raises(CorruptArtifact, match="columns of other types"):
+        read_rows(store, TENANT, "photo")
+
+
+def test_a_file_without_rows_and_values_that_are_no_numbers_are_no_obstacle(store, accepted):
+    from include.drift.rows import schema_of, table_bytes, write_rows
+
+    empty = table_bytes(schema_of("photo").empty_table())
+    store.put(f"{TENANT}/features/photo/2026-03-04/{sha256(empty)}.parquet", empty)
+    rows = CLEAN.rows_of(2, 220, start=LATER)
+    for row in rows:
+        row.values["blur"] = float("nan")
+        row.values["noise"] = float("inf")
+    write_rows(store, TENANT, "run", rows)
+    found = validate(store)
+    (photo,) = found.verdict.kinds
+    assert {one.feature: one.what for one in photo.drifted} == {"blur": "nulls", "noise": "nulls"}
+    assert store.get(found.verdict.report)
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
 
 
 def test_an_offender_is_shown_by_the_picture_that_was_measured(store, accepted, tmp_path):
@@ -386,3 +510,6 @@ def test_the_command_says_what_drifted_by_its_exit_code_and_settles(store, accep
     assert main(here) == 0
     assert gates.current(store, TENANT, "photo").said.endswith("version 2")
     assert main([*here, "--since", "yesterday"]) == 2
+    assert main([*here, "--resume", "audio"]) == 0
+    with pytest.raises(SystemExit):
+        main(["--store", str(tmp_path / "store"), "--tenant", "../other"])

@@ -68,6 +68,26 @@ def test_states_are_appended_and_never_changed(store):
     assert store.get("acme/gate/photo/000001.json") == first
 
 
+def test_a_gate_that_somebody_moved_since_the_rows_were_chosen_is_left_alone(store):
+    chosen = verdict("drift").model_copy(update={"gate": 0})
+    judge(store, verdict("drift"), run="one")
+    gates.settle(store, "acme", "photo", "resumed", by="Ada", said="repaired")
+    assert judge(store, chosen, run="slow") == []
+    assert gates.current(store, "acme", "photo").by == "Ada"
+    assert judge(store, chosen.model_copy(update={"gate": 2}), run="next")[0].number == 3
+
+
+def test_a_gate_stays_open_while_what_opened_it_is_in_doubt(store):
+    judge(store, verdict("drift"), run="one")
+    assert gates.current(store, "acme", "photo").features == ("luma",)
+    doubt = verdict("ok")
+    other = doubt.findings[0].model_copy(update={"feature": "blur"})
+    few = doubt.findings[0].model_copy(update={"state": "too_few"})
+    doubt = doubt.model_copy(update={"findings": (few, other)})
+    assert judge(store, doubt, run="two") == []
+    assert judge(store, verdict("ok"), run="three")[0].reason == "recovered"
+
+
 @pytest.mark.parametrize("outcome", ["too_few", "no_reference", "broken"])
 def test_only_rows_as_expected_close_a_gate(store, outcome):
     judge(store, verdict("drift"), run="one")

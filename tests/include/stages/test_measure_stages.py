@@ -145,23 +145,33 @@ def test_a_row_that_breaks_a_hard_rule_is_refused_by_its_name_before_it_is_rende
 
 
 def test_a_campaigns_rows_hold_every_asset_once_with_all_columns(rendered, tiny: Tiny) -> None:
-    plan, _ = rendered
+    plan, run = rendered
     cache = ArtifactCache(open_store(plan.store), plan.tenant)
     rows = asset_rows(cache, shards(plan), tiny.settings.core_hour)
     assert len({row.asset for row in rows}) == len(rows)
     found = sorted((row.kind, row.unit) for row in rows)
-    # The two rows say the same line: one voice. What was refused has no row but its voice's.
+    # The two rows say the same line: one voice.
     assert found == [
         ("audio", "eve"),
         ("photo", "eve"),
+        ("photo", "green"),
         ("render", "eve"),
         ("template", "template"),
     ]
     for row in rows:
         assert tuple(row.values) == feature_names(row.kind)
+        assert bool(row.refused) is (row.unit == "green"), row.refused
+    green = next(row for row in rows if row.unit == "green")
+    assert run.unit("measure_inputs", "green").code == f"rule.{green.refused.split(',')[0]}"
+    assert cache.lookup("measure_inputs/photo", refused_key(plan, "green")) is None
     render = next(row for row in rows if row.kind == "render")
     assert render.values["cpu_seconds"] > 1
     assert render.made_at.tzinfo is not None
+
+
+def refused_key(plan: CampaignPlan, unit: str) -> str:
+    shard = next(s for s in shards(plan) if unit in {row.id for row in s.rows})
+    return shard.unit(unit).key("measure_inputs/photo")
 
 
 def test_a_template_that_breaks_a_hard_rule_fails_with_its_name_before_it_costs_more(
