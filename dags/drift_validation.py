@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import (
@@ -16,7 +16,7 @@ from airflow.sdk import (
     task_group,
 )
 
-from operators import drift, notify
+from operators import drift, incoming, notify
 from operators.drift import GATE_CLOSED, VERDICTS, DriftReviewOperator, ValidateOperator
 from operators.retries import DEFAULT_ARGS
 from operators.review import NOTE
@@ -28,7 +28,9 @@ Compares the features of templates, photos, voices and finished videos with what
 (`include/expectations`): hard rules, and drift against a frozen **reference** that a person
 accepted.
 
-1. `find_tenants`: the tenant asked for; those with new rows; or all.
+1. `measure_incoming`: measures the photos, voices and template of the brief that is given, or of
+   scheduled briefs that drift holds back: nothing is rendered, but the data can recover.
+   `find_tenants`: the tenant asked for; those with new rows; or all.
 2. `validate`: Great Expectations checkpoints, a report, and the gates. *Drift report* on the task
    opens the page that explains it.
 3. `send_webhook`, `send_email`: one message for each gate that opened or closed, where the
@@ -75,6 +77,14 @@ the variable `understudy_drift_policy` says. Runs when a campaign was rendered, 
             "that were not judged yet.",
             section="Rows",
         ),
+        "media": Param(
+            None,
+            type=["null", "string"],
+            title="Measure these media first",
+            description_md="A brief: path under a configured root, or `s3://`. Its inputs are "
+            "measured and judged, nothing is rendered. Empty: briefs that wait behind a gate.",
+            section="Rows",
+        ),
         "ask": Param(
             "new",
             type="string",
@@ -100,7 +110,7 @@ the variable `understudy_drift_policy` says. Runs when a campaign was rendered, 
 )
 def drift_validation() -> None:
     """Wire the graph."""
-    tenants = find_tenants()
+    tenants = find_tenants(measure_incoming())
     validated = ValidateOperator.partial(
         task_id="validate",
         pool="cpu",
@@ -123,11 +133,18 @@ def drift_validation() -> None:
     [*sent, *sent_answers, over, over_by_answer] >> report()
 
 
+@task(multiple_outputs=False, pool="cpu", execution_timeout=timedelta(hours=2))
+def measure_incoming() -> list[str]:
+    """Measure what waits for a gate; returns whose it is."""
+    context = get_current_context()
+    return incoming.measure_incoming(context["params"], context)
+
+
 @task(multiple_outputs=False, pool="io")
-def find_tenants() -> list[dict[str, Any]]:
+def find_tenants(measured: Any) -> list[dict[str, Any]]:
     """Whose rows are to be judged."""
     context = get_current_context()
-    return drift.find_tenants(context["params"], context)
+    return drift.find_tenants(context["params"], context, list(measured or ()))
 
 
 @task(multiple_outputs=False, pool="io", trigger_rule="all_done")
@@ -139,7 +156,8 @@ def collect_events() -> list[dict[str, Any]]:
 @task(multiple_outputs=False, pool="io", trigger_rule="all_done")
 def questions() -> list[dict[str, Any]]:
     """What a person has to decide."""
-    return drift.questions(_validated(), get_current_context()["params"])
+    context = get_current_context()
+    return drift.questions(_validated(), context["params"], context["run_id"])
 
 
 @task_group(group_id="drifted", tooltip="Once per kind of asset that drifted.")

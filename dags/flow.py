@@ -86,8 +86,8 @@ def render_graph(draft: Any) -> None:
     items = collect_reviews()
     [stages["classify"], stages["measure_render"]] >> items
     reviewed = review_row.expand(item=items)
-    done = report()
-    [stages["publish"], reviewed] >> done
+    collected = collect_features()
+    [stages["publish"], reviewed] >> collected >> report()
 
 
 def _stages(shards: Any) -> dict[str, Any]:
@@ -218,11 +218,20 @@ def record_decision(item: Any, answer: Any) -> bool:
 
 
 @task(multiple_outputs=False, pool="io", trigger_rule="all_done", outlets=[FEATURE_ROWS])
+def collect_features() -> int:
+    """Store what was measured, and have it judged: also where too little was delivered."""
+    context = get_current_context()
+    ref = context["ti"].xcom_pull(task_ids="plan", key="campaign")
+    return campaign.collect_features(ref, context)
+
+
+@task(multiple_outputs=False, pool="io", trigger_rule="all_done")
 def report() -> dict[str, Any]:
     """Write results.csv, report.html and totals; fail below the brief's success ratio."""
     context = get_current_context()
     pull = context["ti"].xcom_pull
     ref = pull(task_ids="plan", key="campaign")
     idle = bool(pull(task_ids="read_brief", key="idle"))
-    totals: dict[str, Any] = campaign.report(ref, idle, context)
+    collected = pull(task_ids="collect_features")
+    totals: dict[str, Any] = campaign.report(ref, idle, collected, context)
     return totals

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from include.errors import BadBrief, Refused
+from include.errors import BadBrief, Refused, Transient
 from operators.config import task_settings
 from operators.drift import FEATURE_ROWS, collect_rows, with_drift_policy
 
@@ -199,11 +199,39 @@ def record_decision(item: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
     return approved
 
 
-def report(campaign_ref: Mapping[str, Any] | None, nothing_to_do: bool, context: Context) -> Any:
+def collect_features(campaign_ref: Mapping[str, Any] | None, context: Context) -> int:
+    """Write the campaign's feature rows and tell ``drift_validation``; returns how many there are.
+
+    Raises:
+        AirflowSkipException: nothing was planned, so that nobody is told.
+    """
+    if campaign_ref is None:
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        raise AirflowSkipException("nothing was planned")
+    plan = load_campaign(campaign_ref)
+    rows = collect_rows(plan, context["run_id"], task_settings(store=plan.store))
+    context["outlet_events"][FEATURE_ROWS].extra = {"tenant": plan.tenant, "rows": rows}
+    return rows
+
+
+def report(
+    campaign_ref: Mapping[str, Any] | None,
+    nothing_to_do: bool,
+    feature_rows: int | None,
+    context: Context,
+) -> Any:
     """Write results.csv, report.html and totals; then judge the run.
+
+    Args:
+        campaign_ref: the plan's reference, None where nothing was planned.
+        nothing_to_do: no brief was waiting.
+        feature_rows: what ``collect_features`` returned, None where it failed.
+        context: the task's.
 
     Raises:
         BadBrief: nothing was planned.
+        Transient: ``features.missing``: the feature rows were not stored.
         Refused: fewer rows were delivered than the brief's ``min_success_ratio`` asks for.
     """
     from include.report import write_report
@@ -220,14 +248,18 @@ def report(campaign_ref: Mapping[str, Any] | None, nothing_to_do: bool, context:
     run_id = context["run_id"]
     refs = latest_results(plan, context["ti"].dag_id, run_id)
     totals = write_report(plan, run_id, refs, settings)
-    totals["feature_rows"] = collect_rows(plan, run_id, settings)
-    extra = {"tenant": plan.tenant, "rows": totals["feature_rows"]}
-    context["outlet_events"][FEATURE_ROWS].extra = extra
+    totals["feature_rows"] = feature_rows
     log.info("Delivered %.0f%% of the rows; %s", 100 * totals["success_ratio"], totals["said"])
     if totals["success_ratio"] < plan.min_success_ratio:
         raise Refused(
             f"{plan.campaign}: {totals['success_ratio']:.0%} of the rows were delivered, the brief "
             f"asks for {plan.min_success_ratio:.0%}; who is missing and why is in the report",
             code="campaign.min_success_ratio",
+        )
+    if feature_rows is None:
+        raise Transient(
+            "what was measured could not be stored for drift; see the task collect_features, and "
+            "run it again",
+            code="features.missing",
         )
     return totals

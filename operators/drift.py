@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Asset, BaseOperator, BaseOperatorLink
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from include.contracts.plan import CampaignPlan
     from include.drift.records import GateState, KindVerdict
-    from include.features.collect import AssetRow
     from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -61,28 +60,20 @@ def collect_rows(plan: CampaignPlan, run_id: str, settings: Settings) -> int:
     """Write a campaign's feature rows; returns how many its assets have."""
     if settings.noop:
         return 0
-    from include.contracts.plan import ShardPlan
-    from include.drift.rows import write_rows
-    from include.features.collect import asset_rows
-    from include.store import open_store
-    from include.store.bulk import in_parallel
-    from include.store.cache import ArtifactCache
+    from include.drift.collect import collect_rows as collect
 
-    store = open_store(plan.store)
-    cache = ArtifactCache(store, plan.tenant)
-
-    def rows_of(key: str) -> list[AssetRow]:
-        shard = ShardPlan.model_validate_json(store.get(key))
-        return asset_rows(cache, [shard], settings.core_hour)
-
-    found = in_parallel(rows_of, [ref.plan for ref in plan.shards or (plan.template,)])
-    rows = {row.asset: row for shard in found for row in shard}
-    write_rows(store, plan.tenant, run_id, rows.values())
-    return len(rows)
+    return collect(plan, run_id, settings)
 
 
-def find_tenants(params: Mapping[str, Any], context: Context) -> list[dict[str, Any]]:
+def find_tenants(
+    params: Mapping[str, Any], context: Context, measured: Iterable[str] = ()
+) -> list[dict[str, Any]]:
     """Whose rows are to be judged: the one asked for, those with new rows, or all.
+
+    Args:
+        params: the run's.
+        context: the task's.
+        measured: tenants of whom this run has just measured something.
 
     Returns:
         ``{"store", "tenant", "label"}`` for each, for mapping.
@@ -94,6 +85,8 @@ def find_tenants(params: Mapping[str, Any], context: Context) -> list[dict[str, 
     wanted = params.get("tenant")
     if wanted:
         found = {str(wanted)}
+    elif params.get("media"):
+        found = set(measured)
     else:
         found = {
             str(event.extra["tenant"])
@@ -101,6 +94,7 @@ def find_tenants(params: Mapping[str, Any], context: Context) -> list[dict[str, 
             for event in events
             if (event.extra or {}).get("tenant")
         }
+        found |= set(measured) if found else set()  # nobody in particular: everybody
     names = sorted(found) or tenants(open_store(settings.store))
     return [{"store": settings.store, "tenant": name, "label": name} for name in names]
 
@@ -118,6 +112,19 @@ class DriftReportLink(BaseOperatorLink):
         return str(found["link"]) if found else ""
 
 
+class DataDocsLink(BaseOperatorLink):
+    """Leads from a validation task to Great Expectations' own report."""
+
+    name = "Data Docs"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+        """The page's address; empty before the task has run, and where there were no rows."""
+        from airflow.sdk.execution_time.xcom import XCom
+
+        found = XCom.get_value(ti_key=ti_key, key="return_value")
+        return str(found.get("docs") or "") if found else ""
+
+
 class ValidateOperator(BaseOperator):
     """Validates one tenant's feature rows through Great Expectations.
 
@@ -126,11 +133,11 @@ class ValidateOperator(BaseOperator):
         since: ISO date or time, or a span such as ``7d``; templated. Empty: rows not judged yet.
 
     Returns (XCom): ``store``, ``tenant``, ``label``, ``verdict`` and ``report`` (object keys),
-        ``link``, ``said``, ``outcomes`` by kind of asset, and ``events`` to be told.
+        ``link``, ``docs``, ``said``, ``outcomes`` by kind of asset, and ``events`` to be told.
     """
 
     template_fields = ("item", "since")
-    operator_extra_links = (DriftReportLink(),)
+    operator_extra_links = (DriftReportLink(), DataDocsLink())
     ui_color = "#e8edf5"
 
     def __init__(
@@ -158,6 +165,7 @@ class ValidateOperator(BaseOperator):
             "verdict": done.key,
             "report": done.verdict.report,
             "link": link,
+            "docs": docs_link(done.verdict.docs) if done.verdict.docs else "",
             "said": said,
             "outcomes": {kind.kind: kind.outcome for kind in done.verdict.kinds},
             "events": [
@@ -175,10 +183,20 @@ def report_link(report: str) -> str:
     """Where the plugin serves a drift report."""
     from urllib.parse import quote
 
+    return f"{_base_url()}/understudy/drift?key={quote(report)}"
+
+
+def docs_link(first: str) -> str:
+    """Where the plugin serves Data Docs, by the object key of their first page."""
+    from urllib.parse import quote
+
+    return f"{_base_url()}/understudy/docs/{quote(first)}"
+
+
+def _base_url() -> str:
     from airflow.sdk.configuration import conf
 
-    base = (conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    return f"{base}/understudy/drift?key={quote(report)}"
+    return (conf.get("api", "base_url", fallback="") or "").rstrip("/")
 
 
 def gate_event(store: str, state: GateState, link: str) -> dict[str, Any]:
@@ -220,12 +238,17 @@ def broken_event(store: str, tenant: str, verdict: KindVerdict, link: str) -> di
 
 
 def questions(
-    found: Iterable[Mapping[str, Any]], params: Mapping[str, Any]
+    found: Iterable[Mapping[str, Any]], params: Mapping[str, Any], run_id: str
 ) -> list[dict[str, Any]]:
     """What a person is asked: about gates that this run opened, and about first references.
 
     With ``ask: always`` about every open gate and every kind without a reference; a first
     reference is otherwise asked about once a day. ``never`` asks nothing.
+
+    Args:
+        found: what ``validate`` returned.
+        params: the run's.
+        run_id: another try of the same run asks the same.
 
     Returns:
         Per question ``store``, ``tenant``, ``kind``, ``verdict``, ``link`` and ``label``.
@@ -245,7 +268,8 @@ def questions(
             if waiting is None:
                 continue
             key, verdict = waiting
-            if _due(store, tenant, verdict, opened, params.get("ask") == "always"):
+            ask = _Ask(opened, params.get("ask") == "always", run_id)
+            if _due(store, tenant, verdict, ask):
                 link = report_link(key.replace("/verdict/", "/report/").replace(".json", ".html"))
                 asked.append(
                     {"store": ref["store"], "tenant": tenant, "verdict": key, "link": link}
@@ -254,7 +278,16 @@ def questions(
     return asked
 
 
-def _due(store: Any, tenant: str, verdict: KindVerdict, opened: set[str], always: bool) -> bool:
+class _Ask(NamedTuple):
+    """What this run may ask about."""
+
+    opened: set[str]
+    """Ids of the events of gates that it moved."""
+    always: bool
+    run_id: str
+
+
+def _due(store: Any, tenant: str, verdict: KindVerdict, ask: _Ask) -> bool:
     """Whether a person is asked now about rows that could become a reference."""
     from datetime import UTC, datetime
 
@@ -266,12 +299,12 @@ def _due(store: Any, tenant: str, verdict: KindVerdict, opened: set[str], always
         return False  # somebody accepted another reference since
     if verdict.outcome == "no_reference":
         day = f"{datetime.now(UTC):%Y-%m-%d}"
-        marker = f"{tenant}/drift/asked/{verdict.kind}/{day}"
-        return bool(store.put_if_absent(marker, b"")) or always
+        marker, mine = f"{tenant}/drift/asked/{verdict.kind}/{day}", ask.run_id.encode()
+        return store.put_if_absent(marker, mine) or store.get(marker) == mine or ask.always
     gate = current(store, tenant, verdict.kind)
     if gate is None or gate.state != "open":
         return False
-    return always or f"{verdict.kind}-gate-{gate.number:06d}" in opened
+    return ask.always or f"{verdict.kind}-gate-{gate.number:06d}" in ask.opened
 
 
 class DriftReviewOperator(HITLOperator):

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from include.cli.follow import absolute
+from include.cli.tenant import tenant
 from include.drift.gates import gates_of
 from include.drift.records import GateState
 from include.drift.since import parse_since
 from include.drift.verdicts import to_settle
-from include.errors import BadInput, UnderstudyError
+from include.errors import BadInput, UnderstudyError, Usage
 from include.features.catalogue import FEATURES, AssetKind
-from include.settings import Settings
+from include.settings import PROJECT, Settings
 from include.store import ObjectStore, open_store
 
 if TYPE_CHECKING:
@@ -49,7 +50,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         epilog=f"Exit code: 0 as expected; {DRIFTED} something drifted, breaks a hard rule, or "
         "drifted before and is not settled.",
     )
-    parser.add_argument("--tenant", help="default: every tenant that has feature rows")
+    parser.add_argument("--tenant", type=tenant, help="default: every tenant with feature rows")
+    parser.add_argument(
+        "--media",
+        metavar="BRIEF",
+        help="measure its photos, voices and template first; renders "
+        "nothing, so that what waits behind a gate can recover",
+    )
     parser.add_argument("--since", help="2026-03-01, 24h, 7d; default: rows not judged yet")
     parser.add_argument("--store", help="object store: a folder or s3://bucket/prefix")
     parser.add_argument("--out", type=Path, help="folder for report.html and Data Docs")
@@ -62,6 +69,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if (args.accept or args.resume) and not args.tenant:
         parser.error("--accept and --resume need --tenant")
+    if (args.accept or args.resume) and args.media:
+        parser.error("--media measures and judges; settle what it finds afterwards")
     return args
 
 
@@ -71,22 +80,37 @@ def _validate(store: ObjectStore, args: argparse.Namespace) -> int:
 
     since = parse_since(args.since) if args.since else None
     names = [args.tenant] if args.tenant else tenants(store)
+    if args.media:
+        names = [_measure(args)]
     if not names:
         print(f"No feature rows in {store.uri}: they are collected when a campaign is rendered.")
     bad = False
-    for tenant in names:
-        folder = args.out / tenant if args.out else None
+    for name in names:
+        folder = args.out / name if args.out else None
         docs = folder / "docs" if folder else None
         run_id = f"by-hand-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-        found = validate_tenant(store, tenant, run_id, since=since, keep_docs=docs)
+        found = validate_tenant(store, name, run_id, since=since, keep_docs=docs)
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "report.html").write_bytes(store.get(found.verdict.report))
-        standing = gates_of(store, tenant, "").open
+        standing = gates_of(store, name, "").open
         _print(found, standing, folder)
         broken = any(one.outcome in ("drift", "broken") for one in found.verdict.kinds)
         bad = bad or broken or bool(standing)
     return DRIFTED if bad else 0
+
+
+def _measure(args: argparse.Namespace) -> str:
+    """Measure a brief's media; returns whose they are."""
+    from include.drift.incoming import measure_incoming
+
+    os.environ.setdefault("UNDERSTUDY_ROOTS", os.pathsep.join((str(PROJECT), os.getcwd())))
+    run_id = f"measured-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    owner, rows = measure_incoming(absolute(args.media), Settings.from_env(), run_id)
+    if args.tenant not in (None, owner):
+        raise Usage(f"{args.media} is a brief of {owner}, not of {args.tenant}")
+    print(f"{owner}: {rows} assets of {args.media} are measured")
+    return owner
 
 
 def _print(found: Validation, standing: tuple[GateState, ...], folder: Path | None) -> None:
@@ -112,6 +136,10 @@ def _settle(store: ObjectStore, args: argparse.Namespace) -> int:
     from include.drift import settle
 
     kind = cast("AssetKind", args.accept or args.resume)
+    if args.resume:
+        state = settle.resume(store, args.tenant, kind, by=getpass.getuser(), note=args.note)
+        print(f"{args.tenant}: the gate for {kind} {'is closed now' if state else 'was not open'}")
+        return 0
     found = to_settle(store, args.tenant, kind)
     if found is None:
         raise BadInput(
@@ -120,13 +148,11 @@ def _settle(store: ObjectStore, args: argparse.Namespace) -> int:
             code="drift.answer",
         )
     key, verdict = found
-    answer = settle.ACCEPT if args.accept else settle.RESUME
     who = getpass.getuser()
     state = settle.settle_answer(
-        store, args.tenant, verdict, answer, by=who, note=args.note, run_id=key
+        store, args.tenant, verdict, settle.ACCEPT, by=who, note=args.note, run_id=key
     )
-    if args.accept:
-        print(f"{args.tenant}: {verdict.rows} {kind} rows are the reference now")
+    print(f"{args.tenant}: {verdict.rows} {kind} rows are the reference now")
     print(f"{args.tenant}: the gate for {kind} {'is closed now' if state else 'was not open'}")
     return 0
 

@@ -56,9 +56,9 @@ COMMANDS: dict[str, Command] = {
         "include.cli.consent",
     ),
     "drift": Command(
-        "compares asset features with the reference: [--tenant T] [--since 7d] [--out DIR] "
-        "[--accept KIND]",
-        ("airflow",),
+        "compares asset features with the reference: [--tenant T] [--since 7d] [--media BRIEF] "
+        "[--out DIR] [--accept KIND]",
+        ("airflow", "worker"),
         "airflow",
         "include.cli.drift",
     ),

@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 from include.cli.follow import absolute
+from include.cli.tenant import tenant
 from include.errors import UnderstudyError, Usage
 from include.live import STAGES, live_states
 from include.provenance import audit
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     }
     for name, told in helps.items():
         verb = verbs.add_parser(name, help=told)
-        verb.add_argument("--tenant", required=True)
+        verb.add_argument("--tenant", type=tenant, required=True)
         verb.add_argument("--stage", choices=STAGES, default="upscale")
         verb.add_argument("--store", help="object store: a folder or s3://bucket/prefix")
         if name in ("start", "promote"):

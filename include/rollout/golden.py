@@ -18,12 +18,12 @@ from statistics import fmean
 
 from include.contracts.manifest import BackendRef
 from include.contracts.plan import CampaignPlan, ShardPlan
-from include.errors import Bug, UnderstudyError, error_for_exit
+from include.errors import BadInput, Bug, UnderstudyError, error_for_exit
 from include.features.collect import asset_rows
 from include.local_run import Run, run_campaign, stage_env
 from include.planning import plan_campaign
 from include.rollout.measures import failed_measures, render_measures
-from include.rollout.records import Begin, Comparison
+from include.rollout.records import Begin, Comparison, Rules
 from include.rollout.statistics import Values, compare_pairs
 from include.settings import Settings
 from include.stages.specs import STAGES
@@ -72,6 +72,7 @@ def compare_golden(
         run_id: names the run's results.
 
     Raises:
+        BadInput: ``unusable``: the champion rendered too few of the golden campaign's recipients.
         UnderstudyError: the golden campaign cannot be planned, or a backend cannot be loaded.
     """
     brief = golden.brief
@@ -79,8 +80,9 @@ def compare_golden(
         brief = sample_brief(settings)
         settings = replace(settings, roots=(*settings.roots, Path(brief).parent))
     champion = render(brief, begin.stage, begin.champion_is, settings, f"{run_id}-champion")
-    challenger = render(brief, begin.stage, begin.challenger, settings, f"{run_id}-challenger")
     rules = begin.rules
+    _check_usable(champion, rules)
+    challenger = render(brief, begin.stage, begin.challenger, settings, f"{run_id}-challenger")
     found = [
         compare_pairs("renders", rule, champion.renders, challenger.renders, rules)
         for rule in rules.renders
@@ -89,6 +91,18 @@ def compare_golden(
         sides = _pictures(begin, golden, settings, champion.plan)
         found += [compare_pairs("pictures", rule, *sides, rules) for rule in rules.pictures]
     return found
+
+
+def _check_usable(champion: Arm, rules: Rules) -> None:
+    """Two backends that both fail are no evidence that one is as good as the other."""
+    made = len(champion.renders) - len(champion.problems)
+    if made < rules.min_pairs:
+        why = "".join(f"; {unit}: {said}" for unit, said in list(champion.problems.items())[:3])
+        raise BadInput(
+            f"what is live rendered {made} recipients of the golden campaign, {rules.min_pairs} "
+            f"are needed{why}; repair the campaign or take another (--golden)",
+            code="unusable",
+        )
 
 
 def sample_brief(settings: Settings) -> str:
@@ -106,7 +120,8 @@ def sample_brief(settings: Settings) -> str:
 
 def render(brief: str, stage: str, ref: BackendRef, settings: Settings, run_id: str) -> Arm:
     """Render the golden campaign with one backend, and measure every video."""
-    plan = plan_campaign(brief, settings, backends={stage: ref})
+    # A golden campaign shows no customer anything, and its media are not what has drifted.
+    plan = plan_campaign(brief, settings, backends={stage: ref}, gated=False)
     run = run_campaign(plan, settings, run_id=run_id, until=LAST, threads=settings.threads)
     store = open_store(plan.store)
     shards = [ShardPlan.model_validate_json(store.get(item.plan)) for item in plan.shards]

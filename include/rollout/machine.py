@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from include.contracts.live import Canary
 from include.errors import BadInput, OutOfMemory, Refused, UnderstudyError, Usage
 from include.live import backend_ref, current, default_ref, set_live
 from include.provenance import audit
+from include.rollout.canary import judge_canary
 from include.rollout.golden import GoldenSet, compare_golden, reason_of
 from include.rollout.records import Begin, Comparison, Rules, Step, Verdict
-from include.rollout.statistics import overall
-from include.rollout.steps import Rollout, advance, exists, load, rollouts, write
+from include.rollout.statistics import overall, summary
+from include.rollout.steps import (
+    Rollout,
+    advance,
+    exists,
+    load,
+    recorded,
+    rollouts,
+    write,
+)
 from include.settings import Settings
 from include.store import ObjectStore
 
@@ -77,12 +86,19 @@ def start(
         tenant=tenant, rollout=made[:64], number=1, state="started", at=datetime.now(UTC), by=by,
         said=said, begin=begin,
     )  # fmt: skip
-    return write(store, Rollout((step,)))
+    started = write(store, Rollout((step,)))
+    try:  # again: whoever looked before the other had written sees it now
+        _refuse_if_busy(store, tenant, stage, but=started.id)
+    except Refused:
+        said = "another rollout of the stage was started at the same moment"
+        advance(store, started, "rolled_back", by=by, reason="start.raced", said=said)
+        raise
+    return started
 
 
-def _refuse_if_busy(store: ObjectStore, tenant: str, stage: str) -> None:
+def _refuse_if_busy(store: ObjectStore, tenant: str, stage: str, but: str = "") -> None:
     for other in rollouts(store, tenant):
-        if other.begin.stage == stage and not other.ended:
+        if other.begin.stage == stage and not other.ended and other.id != but:
             raise Refused(
                 f"{tenant}: the rollout {other.id} is under way ({other.last.state}); promote it "
                 "or roll it back first",
@@ -116,7 +132,7 @@ def measure(
         "measured",
         by=by,
         reason=f"golden.{verdict}",
-        said=f"golden set: {_summary(found)}",
+        said=f"golden set: {summary(found)}",
         comparisons=found,
     )
 
@@ -161,33 +177,11 @@ def begin_canary(store: ObjectStore, rollout: Rollout, *, by: str) -> Rollout:
             rollout=rollout.id,
             by=by,
         )
-    said = f"{begin.challenger.name} for {share:.0%} of the recipients"
+    said = (
+        f"{begin.challenger.name} for {share:.0%} of the recipients, until {begin.rules.min_rows} "
+        f"renders of either side say more, {begin.rules.max_hours:g} hours at most"
+    )
     return advance(store, rollout, "canary", by=by, said=said, live=before.number)
-
-
-def judge_canary(
-    rollout: Rollout, found: Sequence[Comparison], rows: tuple[int, int], now: datetime
-) -> tuple[Verdict, str, str]:
-    """What the canary's renders say by now.
-
-    Args:
-        rollout: in its canary.
-        found: the rules, judged.
-        rows: finished and failed renders of champion and challenger.
-        now: the time.
-
-    Returns:
-        ``unclear`` while it goes on; else the verdict, a reason's code, and words.
-    """
-    rules, began = rollout.begin.rules, rollout.step("canary")
-    enough = min(rows) >= rules.min_rows
-    verdict = overall(found)
-    words = f"{rows[0]} and {rows[1]} renders: {_summary(found)}"
-    if enough and verdict in ("worse", "as_good"):
-        return verdict, f"canary.{verdict}", words
-    if began and now - began.at > timedelta(hours=rules.max_hours):
-        return "worse", "canary.expired", f"not shown in {rules.max_hours:g} hours; {words}"
-    return "unclear", "canary.unclear", words
 
 
 def watched(
@@ -220,7 +214,7 @@ def decide(store: ObjectStore, rollout: Rollout, *, by: str) -> Rollout:
         Refused: ``rollout.order``: the canary was not decided on.
     """
     if rollout.ended:
-        return rollout
+        return recorded(store, rollout)
     seen = rollout.step("watched")
     if seen is None:
         raise Refused(f"rollout {rollout.id}: its canary is not decided", code="rollout.order")
@@ -235,11 +229,19 @@ def promote(
     """Make the challenger the champion.
 
     Raises:
-        Refused: the rollout has ended, or what is live was changed by something else.
+        Refused: the rollout has ended, what is live was changed by something else, or the backend
+            is another by now than the one that was tried.
+        Usage: the backend is gone.
     """
-    if rollout.ended:
+    if recorded(store, rollout).ended:
         raise Refused(f"rollout {rollout.id} was {rollout.last.state}", code="rollout.ended")
     begin = rollout.begin
+    if backend_ref(begin.stage, begin.challenger.name) != begin.challenger:
+        raise Refused(
+            f"rollout {rollout.id}: {begin.challenger.name} is not what was tried any more: its "
+            "code or weights have changed; roll it back and start another",
+            code="rollout.outdated",
+        )
     before = current(store, rollout.tenant, begin.stage)
     if (before.champion if before else None) not in (begin.champion, begin.challenger):
         raise Refused(
@@ -269,7 +271,7 @@ def roll_back(
     Raises:
         Refused: it was rolled back already, or something newer is live.
     """
-    if rollout.last.state == "rolled_back":
+    if recorded(store, rollout).last.state == "rolled_back":
         raise Refused(f"rollout {rollout.id} was rolled back already", code="rollout.ended")
     begin = rollout.begin
     before = current(store, rollout.tenant, begin.stage)
@@ -321,13 +323,3 @@ def set_by_hand(store: ObjectStore, tenant: str, stage: str, name: str | None, *
         subject["weights"] = champion.weights_sha256
     audit.append(store, tenant, "live.set", by=audit.ident(by), subject=subject)
     return state.number
-
-
-def _summary(found: Sequence[Comparison]) -> str:
-    counts = [
-        (sum(one.verdict == verdict for one in found), words)
-        for verdict, words in (("as_good", "as good"), ("worse", "worse"), ("unclear", "unclear"))
-    ]
-    said = ", ".join(f"{count} {words}" for count, words in counts if count) or "nothing measured"
-    decisive = [one.said for one in found if one.verdict in ("worse", "unclear")]
-    return f"{said} ({'; '.join(decisive[:3])})" if decisive else said

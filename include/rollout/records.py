@@ -37,7 +37,10 @@ class Rules(Contract):
     resamples: int = Field(default=4000, ge=200)
     share: float = Field(default=0.1, gt=0, lt=1)
     """Of recipients; somebody has to be left to compare with."""
+    min_pairs: int = Field(default=3, ge=1)
+    """Golden recipients that the champion has to render: an interval of one value is none."""
     min_rows: int = Field(default=30, ge=1)
+    """Renders of each side before a canary is decided."""
     max_hours: float = Field(default=72, gt=0)
     pictures: tuple[Rule, ...] = ()
     renders: tuple[Rule, ...] = ()

@@ -221,3 +221,14 @@ def overall(comparisons: Sequence[Comparison]) -> Verdict:
         if verdict in verdicts:
             return verdict
     return "not_measured"
+
+
+def summary(found: Sequence[Comparison]) -> str:
+    """All rules in one line: how many hold, and which of the others decide."""
+    counts = [
+        (sum(one.verdict == verdict for one in found), words)
+        for verdict, words in (("as_good", "as good"), ("worse", "worse"), ("unclear", "unclear"))
+    ]
+    said = ", ".join(f"{count} {words}" for count, words in counts if count) or "nothing measured"
+    decisive = [one.said for one in found if one.verdict in ("worse", "unclear")]
+    return f"{said} ({'; '.join(decisive[:3])})" if decisive else said

@@ -108,7 +108,7 @@ def advance(
     Raises:
         Refused: ``rollout.changed``: somebody else made one meanwhile.
     """
-    _record_missing(store, rollout)
+    recorded(store, rollout)
     step = Step(
         tenant=rollout.tenant,
         rollout=rollout.id,
@@ -160,12 +160,13 @@ def _record(store: ObjectStore, rollout: Rollout, step: Step) -> None:
     )
 
 
-def _record_missing(store: ObjectStore, rollout: Rollout) -> None:
-    """Record the last step if whoever made it was stopped before that."""
+def recorded(store: ObjectStore, rollout: Rollout) -> Rollout:
+    """Record the last step in the audit log if whoever made it was stopped before that."""
     wanted = _digest(rollout.last)
     newest_records = audit.tail(store, rollout.tenant, _SCANNED)
     if not any(record.subject.get("step") == wanted for record in newest_records):
         _record(store, rollout, rollout.last)
+    return rollout
 
 
 def _digest(step: Step) -> str:

@@ -18,6 +18,7 @@ from include.contracts.stage import StageResult, UnitResult
 from include.drift.rows import read_rows
 from include.features.catalogue import FEATURES
 from include.live import applies, in_canary
+from include.rollout.canary import few_rows
 from include.rollout.golden import LAST
 from include.rollout.machine import watched
 from include.rollout.measures import failed_measures, render_measures
@@ -61,7 +62,10 @@ def watch(
     found = judge(rollout, sides)
     moved, verdict = watched(store, rollout, found, sides.rows, by=by, now=now)
     said = "; ".join(one.said for one in found if one.verdict in ("worse", "unclear"))
-    return moved, verdict, f"{sides.rows[0]} and {sides.rows[1]} renders. {said}".strip()
+    counts = f"{sides.rows[0]} and {sides.rows[1]} renders"
+    if min(sides.rows) < rollout.begin.rules.min_rows:
+        counts = few_rows(rollout, sides.rows)
+    return moved, verdict, f"{counts}. {said}".strip()
 
 
 def judge(rollout: Rollout, sides: Sides) -> list[Comparison]:

@@ -44,7 +44,7 @@ EDGES = {
     "render_shard.measure_render": {"collect_reviews", "render_shard.sign"},
     "render_shard.classify": {"collect_reviews", "render_shard.sign"},
     "render_shard.sign": {"render_shard.publish"},
-    "render_shard.publish": {"report"},
+    "render_shard.publish": {"collect_features"},
     "ingest_for_chunks": {"measure_for_chunks"},
     "measure_for_chunks": {"row_chunk.face_swap"},
     "row_chunk.face_swap": {"row_chunk.lip_sync", "row_chunk.upscale"},
@@ -56,7 +56,8 @@ EDGES = {
     "reviewed.review": {"reviewed.record_decision"},
     "reviewed.record_decision": {"reviewed.sign_reviewed"},
     "reviewed.sign_reviewed": {"reviewed.publish_reviewed"},
-    "reviewed.publish_reviewed": {"report"},
+    "reviewed.publish_reviewed": {"collect_features"},
+    "collect_features": {"report"},
     "report": set(),
 }
 LISTS = ("plan", "collect_reviews", "row_chunks", "compile_template.template_chunks")

@@ -97,6 +97,16 @@ def test_a_webhook_that_refuses_is_tried_again_later(store, webhook):
     assert send_webhook(event(store), {}) == "sent"
 
 
+def test_a_redirect_is_no_receipt_and_gets_no_token(store, webhook):
+    from operators.notify import send_webhook
+
+    with web_inbox() as elsewhere:
+        webhook.status, webhook.location = 302, elsewhere.url
+        with pytest.raises(Transient, match="did not take it"):
+            send_webhook(event(store), {})
+        assert elsewhere.posted == elsewhere.headers == []
+
+
 def test_a_mail_says_what_happened_and_where_to_look(store, mails):
     from operators.notify import send_email
 
@@ -146,13 +156,13 @@ def test_a_gate_that_opened_is_asked_about_once_and_again_when_wanted(drifted):
     from operators.drift import questions
 
     first = ref_of(drifted)
-    (asked,) = questions([first], {"ask": "new"})
+    (asked,) = questions([first], {"ask": "new"}, "run")
     assert (asked["kind"], asked["label"]) == ("photo", "acme: photo")
-    assert questions([first], {"ask": "never"}) == []
-    assert questions([{**first, "events": []}], {"ask": "new"}) == []
+    assert questions([first], {"ask": "never"}, "run") == []
+    assert questions([{**first, "events": []}], {"ask": "new"}, "run") == []
     later = ref_of(drifted, "a run without new rows")
-    assert questions([later], {"ask": "new"}) == []
-    assert questions([later], {"ask": "always"}) == [asked]
+    assert questions([later], {"ask": "new"}, "run") == []
+    assert questions([later], {"ask": "always"}, "run") == [asked]
 
 
 def test_a_first_reference_is_asked_for_once_a_day(store):
@@ -161,8 +171,9 @@ def test_a_first_reference_is_asked_for_once_a_day(store):
 
     write_rows(store, TENANT, "first", CLEAN.rows_of(1, 300, start=START))
     ref = ref_of(store)
-    (asked,) = questions([ref], {"ask": "new"})
-    assert questions([ref], {"ask": "new"}) == []
+    (asked,) = questions([ref], {"ask": "new"}, "run")
+    assert questions([ref], {"ask": "new"}, "run") == [asked], "another try of the same task"
+    assert questions([ref], {"ask": "new"}, "another run") == []
     subject, _ = question_text(asked, load_verdict(asked))
     assert subject == "Take 300 photo assets of acme as the first reference?"
 
@@ -170,7 +181,7 @@ def test_a_first_reference_is_asked_for_once_a_day(store):
 def test_the_question_says_what_drifted_and_links_the_report(drifted):
     from operators.drift import load_verdict, question_text, questions
 
-    (asked,) = questions([ref_of(drifted)], {"ask": "new"})
+    (asked,) = questions([ref_of(drifted)], {"ask": "new"}, "run")
     subject, body = question_text(asked, load_verdict(asked))
     assert subject == "Photo assets of acme have drifted. What now?"
     assert "- `warmth: median" in body
@@ -189,7 +200,7 @@ def test_an_answer_does_what_it_says(drifted, answer, reason, version):
     from include.drift.reference import newest
     from operators.drift import questions, settle
 
-    (asked,) = questions([ref_of(drifted)], {"ask": "new"})
+    (asked,) = questions([ref_of(drifted)], {"ask": "new"}, "run")
     given = {"chosen_options": [answer], "responded_by_user": {"id": "1", "name": "ada"}}
     told = settle(asked, {**given, "params_input": {"note": "new light"}}, {"run_id": "run"})
     state = gates.current(drifted, TENANT, "photo")
@@ -205,7 +216,7 @@ def test_an_answer_does_what_it_says(drifted, answer, reason, version):
 def test_no_answer_in_time_leaves_the_alarm(drifted):
     from operators.drift import questions, settle
 
-    (asked,) = questions([ref_of(drifted)], {"ask": "new"})
+    (asked,) = questions([ref_of(drifted)], {"ask": "new"}, "run")
     silence = {"chosen_options": ["Keep the alarm"], "responded_by_user": None}
     assert settle(asked, silence, {"run_id": "run"}) is None
     assert gates.current(drifted, TENANT, "photo").state == "open"

@@ -6,6 +6,7 @@ Nothing is rendered here: what the renders measured is written down as the stage
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,6 +56,7 @@ class World:
         self.scratch = folder / "features.json"
         self.scratch.write_text("{}")
         self.rng = np.random.default_rng(7)
+        self.stage, self.challenger = "upscale", LANCZOS
 
     def plan(self, rows: int, name: str = "r") -> CampaignPlan:
         self.campaign.rows.clear()
@@ -87,7 +89,7 @@ class World:
         collect_rows(plan, run_id, self.settings)
 
     def _row(self, shard: ShardPlan, row: UnitPlan, values) -> UnitResult:
-        found = values(row, row.materials["upscale"].backend == LANCZOS)
+        found = values(row, row.materials[self.stage].backend == self.challenger)
         key = row.key("measure_render")
         if found is None:
             return UnitResult(id=row.id, status="failed", key=key, code="bug")
@@ -177,6 +179,48 @@ def test_a_canary_is_promoted_or_rolled_back_by_its_renders(
     done = tasks().report(ref, context)
     assert (done["state"], done["reason"]) == (state, reason)
     assert audit.verify(world.store, "acme").holds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "values", "state"),
+    [("face_swap", same, "promoted"), ("lip_sync", softer, "rolled_back")],
+)
+def test_another_stage_is_rolled_out_like_the_upscaler(
+    world: World, context, monkeypatch, stage: str, values, state: str
+) -> None:
+    """A second version of a built-in backend, in the registry of this process."""
+    import models.face_swap
+    import models.lip_sync
+
+    package = {"face_swap": models.face_swap, "lip_sync": models.lip_sync}[stage]
+    (own,) = package.BACKENDS.values()
+    newer = replace(own, name=f"{own.name}-next", version="2")
+    monkeypatch.setattr(package, "BACKENDS", {**package.BACKENDS, newer.name: newer})
+    before = world.campaign.shard(world.plan(120)).rows
+    world.stage, world.challenger = stage, backend_ref(stage, newer.name)
+    params = {"tenant": "acme", "stage": stage, "backend": newer.name, "share": SHARE}
+    made = tasks().start(params, context)
+    found = {"reason": "golden.as_good", "said": "as good"}
+    advance(world.store, as_it_is(world, made), "measured", by="anna", **found)
+    tasks().gate(made, context)
+    tasks().canary(made, context)
+    plan = world.plan(120)
+    rows = [
+        row for number in range(len(plan.shards)) for row in world.campaign.shard(plan, number).rows
+    ]
+    tries = {row.id for row in rows if row.materials[stage].backend == world.challenger}
+    assert tries == {row.id for row in rows if in_canary(made["rollout"], row.id, SHARE)}
+    was = {row.id: row for row in before}
+    for row in rows:
+        if row.id in was:
+            assert (row.key("compose") != was[row.id].key("compose")) is (row.id in tries)
+    world.render(plan, values)
+    assert tasks().watch(made, context)[0]
+    assert tasks().decide(made, context) == state
+    live = current(world.store, "acme", stage)
+    assert live.champion == (world.challenger if state == "promoted" else None)
+    assert current(world.store, "acme", "upscale") is None, "no other stage is touched"
 
 
 def test_too_few_renders_decide_nothing(world: World, ref, context) -> None:

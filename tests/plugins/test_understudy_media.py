@@ -90,3 +90,65 @@ def test_a_report_is_not_served_to_strangers(tmp_path, monkeypatch):
     open_store(str(tmp_path)).put("acme/drift/report/x.html", b"<!doctype html><p>drift")
     client = TestClient(make_app(), raise_server_exceptions=False)
     assert client.get("/drift", params={"key": "acme/drift/report/x.html"}).status_code != 200
+
+
+@pytest.fixture
+def pages(tmp_path, monkeypatch):
+    """The application over a store with pages, as whoever is logged in sees it."""
+    from fastapi.testclient import TestClient
+
+    from include.store import open_store
+    from plugins.understudy_media import make_app
+
+    monkeypatch.setenv("UNDERSTUDY_STORE", str(tmp_path))
+    monkeypatch.setenv("UNDERSTUDY_STATE", str(tmp_path / "state"))
+    store = open_store(str(tmp_path))
+    store.put("acme/drift/report/x.html", b"<!doctype html><p>drift")
+    store.put("acme/drift/docs/x/index.html", b"<!doctype html><p>docs")
+    store.put("acme/drift/docs/x/validations/photo/__none__/1.5Z/a b.html", b"<p>rows")
+    store.put("acme/drift/docs/x/static/styles/a.css", b"p {}")
+    store.put("acme/plan/x/plan.json", b"{}")
+    app = make_app()
+    strangers = TestClient(app, raise_server_exceptions=False)
+    login = {d.dependency for r in app.routes for d in getattr(r, "dependencies", ())}
+
+    def known():
+        app.dependency_overrides.update(dict.fromkeys(login, lambda: None))
+        return TestClient(app, raise_server_exceptions=False)
+
+    return strangers, known
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("index.html", "text/html"),
+        ("validations/photo/__none__/1.5Z/a%20b.html", "text/html"),
+        ("static/styles/a.css", "text/css"),
+    ],
+)
+def test_data_docs_are_served_after_login_and_may_load_nothing_from_elsewhere(pages, path, kind):
+    strangers, known = pages
+    at = f"/docs/acme/drift/docs/x/{path}"
+    assert strangers.get(at).status_code in (401, 403, 500)
+    found = known().get(at)
+    assert (found.status_code, found.headers["content-type"].split(";")[0]) == (200, kind)
+    policy = found.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "script" not in policy
+    assert "http" not in policy
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "acme/plan/x/plan.json",
+        "acme/drift/docs/x/../../../plan/x/plan.json",
+        "acme/drift/docs/x/..%2F..%2F..%2Fplan/x/plan.html",
+        "acme/drift/docs/y/index.html",
+        "acme/drift/report/x.html",
+    ],
+)
+def test_nothing_but_data_docs_is_at_their_address(pages, key):
+    _, known = pages
+    assert known().get(f"/docs/{key}").status_code == 404

@@ -20,6 +20,8 @@ class WebInbox:
 
     url: str = ""
     status: int = 204
+    location: str = ""
+    """Where a redirect leads."""
     posted: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
 
@@ -35,6 +37,14 @@ def web_inbox() -> Iterator[WebInbox]:
             inbox.posted.append(json.loads(body))
             inbox.headers.append(dict(self.headers))
             self.send_response(inbox.status)
+            self.send_header("Content-Length", "0")
+            if inbox.location:
+                self.send_header("Location", inbox.location)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            inbox.headers.append(dict(self.headers))
+            self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

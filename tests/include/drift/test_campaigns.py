@@ -47,6 +47,14 @@ def test_a_gate_stops_new_campaigns_and_lets_them_go_on_when_the_data_recovers(c
     assert campaign.plan() == before
 
 
+def test_what_publishes_nothing_is_planned_behind_a_closed_gate(campaign):
+    before = campaign.plan()
+    judged(campaign, "drift")
+    for policy in ("stop", "review"):
+        under(campaign, policy)
+        assert campaign.plan(gated=False) == before
+
+
 def test_another_tenants_policy_or_gate_is_its_own(campaign):
     under(campaign, "other=stop")
     judged(campaign, "drift")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,12 +12,15 @@ from benchmarks.rrdb_weights import make_weights
 from include.backends import declare
 from include.contracts.live import Canary
 from include.contracts.plan import CampaignPlan, ShardPlan
+from include.drift import gates
+from include.errors import BadInput, Refused
 from include.live import backend_ref, current, in_canary, set_live
 from include.local_run import run_campaign
 from include.planning import plan_campaign
 from include.provenance import audit
 from include.rollout import machine
-from include.rollout.golden import GoldenSet, by_picture
+from include.rollout.golden import Arm, GoldenSet, _check_usable, by_picture
+from include.rollout.measures import failed_measures
 from include.rollout.pictures import measure, pictures
 from include.rollout.rules import read_rules
 from include.rollout.statistics import compare_pairs, overall
@@ -25,11 +29,13 @@ from include.store import ObjectStore, open_store
 from models.registry import DECLARED_ENV
 from models.upscale import load_upscaler
 from models.upscale.base import Upscaler
+from tests.include.drift.test_gates import verdict
 from tests.support.tiny import Tiny, hopper, make_tiny, tiny_environment
 
 pytestmark = pytest.mark.slow
 
-RULES = read_rules()
+RULES = read_rules().model_copy(update={"min_pairs": 1})
+"""The campaigns of these tests have one recipient or two."""
 
 
 def damage(upscaler: Upscaler, share: float) -> Upscaler:
@@ -101,7 +107,8 @@ def through_golden(store: ObjectStore, world: Tiny, name: str) -> Rollout:
         store, "acme", "upscale", name, rules=RULES, golden=str(world.path), by="test"
     )
     golden = GoldenSet(rollout.begin.golden, **GOLDEN_PICTURES)
-    rollout = machine.measure(store, rollout, world.settings, golden=golden, by="test")
+    settings = replace(world.settings, drift_policy="stop")
+    rollout = machine.measure(store, rollout, settings, golden=golden, by="test")
     return machine.gate(store, rollout, by="test")
 
 
@@ -109,6 +116,10 @@ def test_better_weights_are_promoted_and_worse_ones_rolled_back(
     world: Tiny, store: ObjectStore
 ) -> None:
     machine.set_by_hand(store, "acme", "upscale", "lanczos", by="test")
+    # Incoming media have drifted and stop campaigns; the golden set's are not those.
+    gates.apply(store, "acme", [verdict("drift")], "run", "acme/drift/report/x.html")
+    with pytest.raises(Refused, match="drift is not settled"):
+        plan_campaign(str(world.path), replace(world.settings, drift_policy="stop"))
 
     better = through_golden(store, world, "compact")
     assert better.last.reason == "golden.as_good", better.last.said
@@ -137,6 +148,18 @@ def test_better_weights_are_promoted_and_worse_ones_rolled_back(
         "live.set", "rollout.started", "rollout.measured", "rollout.canary", "rollout.promoted",
         "rollout.started", "rollout.measured", "rollout.rolled_back",
     ]  # fmt: skip
+
+
+def test_two_backends_that_fail_on_the_golden_set_are_no_evidence(world: Tiny) -> None:
+    plan = plan_campaign(str(world.path), world.settings)
+    failed = Arm({"eve": failed_measures()}, {"eve": "photo eve.jpg is dark"}, plan)
+    with pytest.raises(BadInput, match=r"rendered 0 recipients.*eve\.jpg is dark") as caught:
+        _check_usable(failed, RULES)
+    assert caught.value.code == "unusable"
+    few = Arm({"eve": {"failed": 0.0}}, {}, plan)
+    _check_usable(few, RULES)
+    with pytest.raises(BadInput, match=r"rendered 1 recipients.*, 3 are needed"):
+        _check_usable(few, read_rules())
 
 
 def test_weights_that_cannot_be_loaded_are_rolled_back_with_the_reason(

@@ -120,6 +120,58 @@ def test_one_rollout_of_a_stage_at_a_time(store: ObjectStore) -> None:
     assert [each.id for each in rollouts(store, "acme")] == [rollout.id, "second"]
 
 
+def test_of_two_that_start_at_the_same_moment_none_is_left_running_unseen(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is written between our look around and our first step."""
+    write, others = machine.write, []
+
+    def slowly(store: ObjectStore, rollout: Rollout) -> Rollout:
+        if not others:
+            others.append("there")
+            step = rollout.steps[0].model_copy(update={"rollout": "other"})
+            write(store, Rollout((step,)))
+        return write(store, rollout)
+
+    monkeypatch.setattr(machine, "write", slowly)
+    with pytest.raises(Refused, match="other") as caught:
+        begin(store, rollout="mine")
+    assert caught.value.code == "rollout.running"
+    assert load(store, "acme", "mine").last.reason == "start.raced"
+    assert [each.id for each in rollouts(store, "acme") if not each.ended] == ["other"]
+
+
+def test_a_backend_that_changed_since_it_was_tried_is_not_promoted(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout = canary(store)
+    newer = LANCZOS.model_copy(update={"version": "9"})
+    monkeypatch.setattr(machine, "backend_ref", lambda stage, name: newer)
+    with pytest.raises(Refused, match="not what was tried") as caught:
+        machine.promote(store, rollout, by="anna")
+    assert caught.value.code == "rollout.outdated"
+    assert pointer(store).champion is None
+
+
+def test_a_last_step_that_was_not_recorded_is_recorded_when_it_is_asked_for_again(store) -> None:
+    rollout, _ = machine.watched(store, canary(store), judged(1.0, 20), (20, 20), by="anna")
+    rollout = machine.decide(store, rollout, by="anna")
+    lost = [info.key for info in store.list("acme/audit/") if info.key.endswith(".json")][-1]
+    store.delete(lost)
+    machine.decide(store, rollout, by="anna")
+    assert actions(store)[-1] == "rollout.promoted"
+
+
+def test_too_few_renders_say_how_many_it_takes_and_what_to_do(store: ObjectStore) -> None:
+    rollout = canary(store)
+    late = rollout.last.at + timedelta(hours=1.1)
+    rollout, _ = machine.watched(store, rollout, judged(1.0, 5), (9, 5), by="anna", now=late)
+    said = rollout.last.said
+    assert "5 renders of lanczos and 9 of compact; at least 20 of each are needed" in said
+    assert "larger --share (now 25%)" in said
+    assert "longer max_hours (now 1)" in said
+
+
 def test_starting_a_known_rollout_goes_on_with_it(store: ObjectStore) -> None:
     rollout = passed(store, begin(store, rollout="mine"))
     assert begin(store, rollout="mine") == rollout
