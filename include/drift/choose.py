@@ -68,7 +68,8 @@ def choose_rows(
     gate = gates.current(store, tenant, kind)
     number = gate.number if gate else 0
     if gate is not None and gate.by == run_id:  # this very run moved it, and failed later
-        gate = None
+        before = (state for state in gates.history(store, tenant, kind) if state.by != run_id)
+        gate = max(before, key=lambda state: state.number, default=None)
     if since is not None:
         found = read_files(store, kind, files_of(store, tenant, kind, since))
         found = found[found["at"] >= pd.Timestamp(since)]

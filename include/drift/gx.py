@@ -210,12 +210,12 @@ class Validator:
         batch = self._source.add_dataframe_asset(suite.kind).add_batch_definition_whole_dataframe(
             "all"
         )
-        expectations = self._context.suites.add(gx.ExpectationSuite(name=suite.kind))
-        for hard in suite.hard:
-            expectations.add_expectation(hard_expectation(hard))
+        rules = [hard_expectation(hard) for hard in suite.hard]
         for drift in suite.drift if window else ():
-            expectations.add_expectation(drift_expectation(drift, suite, str(window)))
-        expectations.save()
+            rules.append(drift_expectation(drift, suite, str(window)))
+        # At once: a suite that is known to the context is stored again with each that is added.
+        made = gx.ExpectationSuite(name=suite.kind, expectations=rules)
+        expectations = self._context.suites.add(made)
         checkpoint = self._context.checkpoints.add(
             gx.Checkpoint(
                 name=suite.kind,

@@ -133,11 +133,22 @@ def _replace(work: Path, out_dir: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def make_recipients(folder: Path) -> list[dict[str, str]]:
+    """Make the recipients' photos in ``faces/`` and recordings in ``audio/``.
+
+    Returns:
+        Their rows of the table.
+    """
+    for name in ("faces", "audio"):
+        (folder / name).mkdir()
+    return [_recipient(folder, r) for r in RECIPIENTS]
+
+
 def _write(folder: Path, issue_consent: IssueConsent) -> None:
-    for name in ("media", "faces", "audio", "consent"):
+    for name in ("media", "consent"):
         (folder / name).mkdir()
     ad = template.make_template(folder / "media")
-    rows = [_recipient(folder, r) for r in RECIPIENTS]
+    rows = make_recipients(folder)
     _consents(folder, issue_consent)
     with (folder / "recipients.csv").open("w", newline="", encoding="utf-8") as out:
         writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -67,15 +67,23 @@ class RowModel:
             widths[feature.name] = max(width, least)
         return cls(kind, rows, widths)
 
-    def columns(self, seed: int, count: int) -> dict[str, Any]:
+    def columns(
+        self, seed: int, count: int, names: Collection[str] | None = None
+    ) -> dict[str, Any]:
         """Draw rows as columns.
+
+        Args:
+            seed: the same draws the same.
+            count: how many.
+            names: only these features; default all.
 
         Returns:
             By feature: float64 [count] with NaN for null, or objects [count] with None.
         """
         rng = np.random.default_rng(seed)
         chosen = rng.integers(len(self.rows), size=count)
-        return {f.name: self._column(f, chosen, rng) for f in FEATURES[self.kind]}
+        wanted = [f for f in FEATURES[self.kind] if names is None or f.name in names]
+        return {feature.name: self._column(feature, chosen, rng) for feature in wanted}
 
     def _column(self, feature: Feature, chosen: Any, rng: np.random.Generator) -> Any:
         known = [row[feature.name] for row in self.rows]
@@ -85,8 +93,8 @@ class RowModel:
         width = self.widths.get(feature.name, 0.0)
         if not width:
             return values
-        least = float(np.nanmin(values))
-        moved = values + rng.normal(0, width, len(values))
+        least = min((float(v) for v in known if v is not None), default=0.0)
+        moved = values + width * rng.standard_normal(len(values), np.float32)
         return np.maximum(moved, least / 2) if least >= 0 else moved
 
     def rows_of(

@@ -1,16 +1,17 @@
 """``python -m include.samples.measure_rows``: measures the sample media, shot in many ways.
 
 Photos: the three sample people under other light, white balance, distance, sharpness, noise, size
-and compression. Voices: the recording and synthetic speech, at other levels and lengths. Templates
-and renders: those of a store in which the sample campaign was rendered, when one is given. The
-result, ``feature_rows.json``, is what ``feature_rows`` is fitted to. Needs the worker's
-environment.
+and compression. Voices: the recording and synthetic speech, at other levels and lengths. Templates:
+seconds of the sample presenter, in takes. Renders: those of a store in which the sample campaign
+was rendered, when one is given. The result, ``feature_rows.json``, is what ``feature_rows`` is
+fitted to. Needs the worker's environment.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from include.features.sound import measure_sound
 from include.media.audio import Audio, read_recording
 from include.samples import shifts
 from include.samples.feature_rows import MEASURED
+from include.samples.measure_templates import measure_templates
 from include.samples.ready import SAMPLES
+from include.samples.shifts import export_video
 from include.store import open_store
 from models.face.geometry import interocular
 from models.face.landmarks import FaceMesh
@@ -158,7 +161,7 @@ def _take(audio: Audio, rng: np.random.Generator) -> Audio:
 
 
 def stored_rows(store_uri: str, kind: AssetKind) -> list[Values]:
-    """Features of every template or render that a store holds."""
+    """Features of every render that a store holds."""
     store = open_store(store_uri)
     rows = []
     for info in store.list():
@@ -169,26 +172,39 @@ def stored_rows(store_uri: str, kind: AssetKind) -> list[Values]:
     return rows
 
 
-MEASUREMENTS: dict[AssetKind, str] = {"template": "measure_template", "render": "measure_render"}
+MEASUREMENTS: dict[AssetKind, str] = {"render": "measure_render"}
+
+
+def presenter_takes(video: Path, count: int) -> list[Values]:
+    """Measure takes of a second of the sample template, in which its presenter is seen."""
+    with tempfile.TemporaryDirectory(prefix="understudy-presenter-") as folder:
+        part = ("-ss", "3", "-t", "1.2", "-vf", "scale=480:-2")
+        return measure_templates(export_video(video, Path(folder) / "part.mp4", part), count, 3)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure everything; write ``feature_rows.json``."""
+    """Measure; write ``feature_rows.json``, in which kinds that were not measured stay."""
     parser = argparse.ArgumentParser(prog="python -m include.samples.measure_rows")
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="the sample campaign")
     parser.add_argument("--store", action="append", default=[], help="where it was rendered")
     parser.add_argument("--photos", type=int, default=120)
     parser.add_argument("--voices", type=int, default=60)
+    parser.add_argument("--templates", type=int, default=12)
+    parser.add_argument("--kinds", nargs="+", choices=FEATURES, default=list(FEATURES))
     args = parser.parse_args(argv)
-    faces = sorted((args.samples / "faces").glob("*.jpg"))
     old = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
-    found: dict[str, list[Values]] = {
-        "photo": measure_photos(faces, args.photos, seed=1),
-        "audio": measure_voices(args.samples / "audio" / "robin.wav", args.voices, seed=2),
+    how: dict[str, Callable[[], list[Values]]] = {
+        "photo": lambda: measure_photos(
+            sorted((args.samples / "faces").glob("*.jpg")), args.photos, seed=1
+        ),
+        "audio": lambda: measure_voices(args.samples / "audio/robin.wav", args.voices, seed=2),
+        "template": lambda: presenter_takes(args.samples / "media/presenter.mp4", args.templates),
+        "render": lambda: [row for uri in args.store for row in stored_rows(uri, "render")],
     }
-    for kind in MEASUREMENTS:
-        stored = [row for uri in args.store for row in stored_rows(uri, kind)]
-        found[kind] = stored or old.get(kind, [])
+    found = {
+        kind: (measure() if kind in args.kinds else []) or old.get(kind, [])
+        for kind, measure in how.items()
+    }
     lines = [f' "{kind}": [\n' + _lines(kind, rows) + "\n ]" for kind, rows in found.items()]
     MEASURED.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return 0

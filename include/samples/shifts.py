@@ -6,6 +6,7 @@ have made it. Tests and benchmarks of features and drift use them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -96,6 +97,7 @@ VIDEO_SHIFTS: dict[str, tuple[str, ...]] = {
     "clipping": ("-filter:a", "volume=18dB,alimiter=level=disabled:limit=1,volume=6dB"),
     "sample_rate": ("-ar", "22050"),
     "silent": ("-an",),
+    "face_size": ("-vf", "crop=iw*3/4:ih*3/4,scale=2*trunc(iw*2/3):-2"),
 }
 """What is done to a video, as ffmpeg's output options, by name."""
 
@@ -111,9 +113,23 @@ def shift_video(source: Path, out: Path, name: str) -> Path:
     Raises:
         Bug: ffmpeg failed.
     """
+    return export_video(source, out, VIDEO_SHIFTS[name])
+
+
+def export_video(source: Path, out: Path, options: Sequence[str]) -> Path:
+    """Encode a video of ours as an editor would, with some of ffmpeg's output options changed.
+
+    Args:
+        source: the video.
+        out: where to write it.
+        options: over H.264 at a high quality, BT.709 and AAC.
+
+    Raises:
+        Bug: ffmpeg failed.
+    """
     common = ("-map_metadata", "-1", "-c:v", "libx264", "-preset", "veryfast", "-crf", "16")
     picture = ("-pix_fmt", "yuv420p", "-colorspace", "bt709", "-color_primaries", "bt709")
     command = [ffmpeg_binary(), *GLOBAL_ARGUMENTS, "-i", str(source), *common, *picture]
-    command += ["-color_trc", "bt709", "-c:a", "aac", "-threads", "1", *VIDEO_SHIFTS[name]]
-    run_ffmpeg([*command, str(out)], f"making the shift {name} of", source)
+    command += ["-color_trc", "bt709", "-c:a", "aac", "-threads", "1", *options]
+    run_ffmpeg([*command, str(out)], "exporting", source)
     return out

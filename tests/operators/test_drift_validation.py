@@ -488,7 +488,7 @@ def test_an_offender_is_shown_by_the_picture_that_was_measured(store, accepted, 
 
 @pytest.mark.slow
 def test_clean_runs_through_great_expectations_raise_no_alarm(store, accepted):
-    for seed in range(10):
+    for seed in range(5):
         collect(store, CLEAN, 100 + seed, 200, LATER + timedelta(days=seed))
         (photo,) = validate(store, f"run-{seed}").verdict.kinds
         assert photo.outcome == "ok"
