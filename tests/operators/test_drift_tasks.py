@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +18,7 @@ from include.drift import gates
 from include.errors import Transient, Usage
 from include.samples.feature_rows import RowModel, changed, measured_rows
 from include.store import open_store
+from tests.include.test_planning import Campaign
 from tests.services.inboxes import mail_inbox, web_inbox
 
 pytestmark = pytest.mark.airflow
@@ -220,6 +224,28 @@ def test_no_answer_in_time_leaves_the_alarm(drifted):
     silence = {"chosen_options": ["Keep the alarm"], "responded_by_user": None}
     assert settle(asked, silence, {"run_id": "run"}) is None
     assert gates.current(drifted, TENANT, "photo").state == "open"
+
+
+def test_rows_are_collected_and_told_whatever_becomes_of_the_report(store, tmp_path, monkeypatch):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from include.settings import Settings
+    from operators.campaign import collect_features
+    from operators.drift import FEATURE_ROWS
+
+    monkeypatch.setenv("UNDERSTUDY_CONSENT_KEYS", str(tmp_path / "state" / "consent"))
+    (tmp_path / "in").mkdir()
+    settings = replace(Settings.from_env(), roots=(tmp_path / "in",))
+    campaign = Campaign(tmp_path / "in", settings)
+    campaign.add("anna")
+    plan = campaign.plan()
+    told = defaultdict(SimpleNamespace)
+    context = {"run_id": "run", "outlet_events": told}
+    ref = {"store": plan.store, "plan": f"acme/plan/{plan.plan_id}/plan.json"}
+    assert collect_features(ref, context) == 0
+    assert told[FEATURE_ROWS].extra == {"tenant": TENANT, "rows": 0}
+    with pytest.raises(AirflowSkipException):
+        collect_features(None, context)
 
 
 def test_the_operator_offers_what_settling_understands():
