@@ -28,6 +28,8 @@ _MEASURED: dict[AssetKind, str] = {
     "render": "measure_render",
 }
 _PICTURES: dict[AssetKind, tuple[str, str]] = {
+    "template": ("ingest_template", "thumbnail"),
+    "audio": ("ingest_recipients/voice", "voice"),
     "photo": ("ingest_recipients/face", "photo"),
     "render": ("compose", "thumbnail"),
 }
@@ -157,4 +159,6 @@ def _picture(cache: ArtifactCache, kind: AssetKind, asset: str) -> str | None:
     shown: Manifest | None = None
     if measured is not None and made in measured.material.upstream:
         shown = cache.lookup(made, measured.material.upstream[made])
-    return cache.blob_key(shown.outputs[output].sha256) if shown else None
+    if shown is None or output not in shown.outputs:  # a row without a voice
+        return None
+    return cache.blob_key(shown.outputs[output].sha256)

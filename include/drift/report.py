@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import base64
-import io
+import wave
 from collections.abc import Sequence
 from html import escape
 
 from include.drift.charts import histogram, history
 from include.drift.records import DriftVerdict, Finding, GateState, KindVerdict, Offender, Outcome
+from include.drift.thumbnails import thumbnail
 from include.store import ObjectMissing, ObjectStore
 
-THUMBNAIL_PX = 240
 _WORDS: dict[Outcome, str] = {
     "ok": "as expected",
     "drift": "has drifted",
@@ -277,21 +277,15 @@ def _picture(offender: Offender, store: ObjectStore) -> str:
         return ""
     try:
         encoded = base64.b64encode(thumbnail(data)).decode()
-    except (OSError, ValueError, SyntaxError):  # damaged in the store: the report matters more
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        wave.Error,
+    ):  # damaged in the store: the report matters more
         return ""
     return f'<img alt="{escape(offender.unit)}" src="data:image/jpeg;base64,{encoded}">'
-
-
-def thumbnail(data: bytes) -> bytes:
-    """A picture of ours (PNG or JPEG, made by a stage) as a small JPEG."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
-        small = picture.convert("RGB")
-    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=80)
-    return out.getvalue()
 
 
 def _others(findings: Sequence[Finding], verdict: KindVerdict, past: Sequence[DriftVerdict]) -> str:

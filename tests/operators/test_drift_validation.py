@@ -425,6 +425,28 @@ def test_a_damaged_picture_costs_its_thumbnail_and_not_the_report(store):
     assert _picture(Offender(**where, value=1.0, picture="acme/blob/aa/x"), store) == ""
 
 
+def test_a_sound_is_shown_by_its_waveform(tmp_path):
+    import io
+    import wave
+
+    import numpy as np
+    from PIL import Image
+
+    from include.drift.thumbnails import WAVE_PX, thumbnail, waveform
+
+    time = np.arange(48_000) / 48_000
+    loud = np.sin(2 * np.pi * 440 * time) * np.where(time < 0.5, 0.9, 0.1)
+    out = io.BytesIO()
+    with wave.open(out, "wb") as sound:
+        sound.setparams((1, 2, 48_000, 0, "NONE", ""))
+        sound.writeframes((loud * 32767).astype("<i2").tobytes())
+    drawn = (waveform(out.getvalue())[..., 0] < 128).sum(axis=0) / WAVE_PX[1]
+    assert drawn[: WAVE_PX[0] // 2 - 1].min() > 0.85
+    assert 0.05 < drawn[WAVE_PX[0] // 2 + 1 :].max() < 0.15
+    with Image.open(io.BytesIO(thumbnail(out.getvalue()))) as picture:
+        assert (picture.format, picture.size) == ("JPEG", WAVE_PX)
+
+
 def test_columns_of_another_type_are_refused_with_the_file(store):
     import pyarrow as pa
 
