@@ -11,11 +11,13 @@
     ├── Refused                     77          policy says no: retry cannot help, a person may
     │   ├── ConsentError                        consent missing, expired, revoked or not matching
     │   ├── SafetyBlock                         a safety verdict of block
-    │   └── ProvenanceError                     a signature, chain or manifest does not hold
+    │   ├── ProvenanceError                     a signature, chain or manifest does not hold
+    │   └── BudgetExceeded                      a call of a model API would cost more than is left
     ├── Transient                   75          retried with exponential backoff
     │   ├── StoreUnavailable                    the object store cannot be reached or is full
     │   ├── LeaseHeld                           somebody else makes this artifact now
-    │   └── CorruptArtifact                     stored bytes do not match their digest: made again
+    │   ├── CorruptArtifact                     stored bytes do not match their digest: made again
+    │   └── RemoteUnavailable                   a model API is down, slow or answers nonsense
     ├── OutOfMemory                 70 (137)    retried smaller
     ├── Preempted                   80 (143)    retried as is, resumes from its artifacts
     ├── Usage                       2           the command line or request is malformed
@@ -106,6 +108,12 @@ class ProvenanceError(Refused):
     default_code = "provenance.invalid"
 
 
+class BudgetExceeded(Refused):
+    """A paid call would cost more than is left of the brief's budget."""
+
+    default_code = "budget.exceeded"
+
+
 class Transient(UnderstudyError):
     """Worth a retry with backoff."""
 
@@ -130,6 +138,12 @@ class CorruptArtifact(Transient):
     """Stored bytes do not match their digest; the artifact is made again."""
 
     default_code = "store.corrupt"
+
+
+class RemoteUnavailable(Transient):
+    """A model API cannot be reached, refuses at the moment, is too slow, or answers nonsense."""
+
+    default_code = "remote.unavailable"
 
 
 class OutOfMemory(UnderstudyError):

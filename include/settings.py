@@ -22,6 +22,15 @@ UNDERSTUDY_NOOP            1: stages do nothing; for benchmarks of the graph, wh
 UNDERSTUDY_CORE_HOUR       price of one core for an hour, for cost figures (0.04)
 UNDERSTUDY_ROLLOUT_RULES   YAML file of rules by which new backends are judged
                            (include/rollout/rules.yaml)
+UNDERSTUDY_RUNTIME         where stages that a model API can do are run: local, remote, or hybrid
+                           (own machines first, APIs when a deadline would be missed) (local)
+UNDERSTUDY_REMOTE          YAML file that declares model APIs, prices and fallbacks (none; see
+                           include/remote/config.py). UNDERSTUDY_REMOTE_TOKEN, or what an endpoint's
+                           token_env names, holds its bearer token
+UNDERSTUDY_REMOTE_CALLBACK address of this machine at which APIs may say that a job is over; signed
+                           with UNDERSTUDY_REMOTE_WEBHOOK_SECRET (none: they are asked)
+UNDERSTUDY_DEADLINE_S      seconds after its start by which a run should be done; what hybrid goes
+                           by; 0 for no deadline (0)
 UNDERSTUDY_DRIFT_POLICY    what an open drift gate does to new campaigns: warn, review (every render
                            is looked at) or stop; ``warn,acme=stop`` for single tenants (warn)
 ========================== ==================================================================
@@ -61,6 +70,12 @@ class Settings:
     """By which new backends are judged; None for those of ``include.rollout``."""
     drift_policy: str = "warn"
     """What an open drift gate does to new campaigns (see ``include.drift.gates``)."""
+    runtime: str = "local"
+    """Where stages that a model API can do are run: ``local``, ``remote`` or ``hybrid``."""
+    remote_callback: str = ""
+    """Address of this machine at which model APIs may call back; empty to ask them only."""
+    deadline_s: float = 0.0
+    """Seconds after its start by which a run should be done; 0 for no deadline."""
     noop: bool = False
     """Stages do nothing (see ``operators.runtimes.noop``)."""
 
@@ -94,6 +109,9 @@ class Settings:
             noop=env.get("UNDERSTUDY_NOOP") == "1",
             core_hour=_number("UNDERSTUDY_CORE_HOUR", 0.04),
             rollout_rules=Path(rules) if rules else None,
+            runtime=_choice("UNDERSTUDY_RUNTIME", ("local", "remote", "hybrid")),
+            remote_callback=env.get("UNDERSTUDY_REMOTE_CALLBACK") or "",
+            deadline_s=_number("UNDERSTUDY_DEADLINE_S", 0.0),
             drift_policy=env.get("UNDERSTUDY_DRIFT_POLICY") or "warn",
         )
 
@@ -113,6 +131,13 @@ class Settings:
             return frozenset()
         lines = self.revoked.read_text(encoding="utf-8").splitlines()
         return frozenset(line.strip() for line in lines if line.strip())
+
+
+def _choice(name: str, known: tuple[str, ...]) -> str:
+    value = os.environ.get(name) or known[0]
+    if value not in known:
+        raise Usage(f"{name}={value!r} is unknown; take one of {', '.join(known)}")
+    return value
 
 
 def _count(name: str, default: int, *, least: int = 1) -> int:

@@ -75,6 +75,16 @@ def _is_plain(value: Any) -> bool:
     return kind in _SCALARS or (kind in (list, tuple) and all(map(_is_plain, value)))
 
 
+class RemoteCall(Contract):
+    """The call of a model API that made an artifact: for the report, never part of a key."""
+
+    endpoint: str
+    """As the declarations name it."""
+    job: str
+    price: float = 0.0
+    currency: str = "USD"
+
+
 class Manifest(Contract):
     """Written last; from then on the artifact exists."""
 
@@ -91,3 +101,5 @@ class Manifest(Contract):
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_mib: float = 0.0
+    remote: RemoteCall | None = None
+    """Where it was made, unless on a machine of our own; times are then as the API says."""

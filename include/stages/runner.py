@@ -7,7 +7,8 @@ import resource
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from include.keys import BACKEND_OF, chunk_material
 from include.settings import Settings
 from include.stages.chunked import Part, make_chunk, run_chunked
 from include.stages.context import (
+    Cost,
     Events,
     Hold,
     Inputs,
@@ -37,6 +39,8 @@ from models.registry import backend
 
 Run = Callable[[StageContext, str], "Output | Hold"]
 """A stage's code: the context and the artifact's name to what was made."""
+RunChunk = Callable[[StageContext, str, int], Output]
+"""The same for one chunk only, by its number."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,28 @@ def load_request(uri: str, stage: str) -> StageRequest:
     return request
 
 
-def run_stage(request: StageRequest, events: Events) -> StageResult:
+@dataclass(frozen=True)
+class Elsewhere:
+    """Code that has artifacts made on another machine instead of by the stage's own code."""
+
+    whole: Run
+    chunk: RunChunk
+    at_once: int = 1
+    """How many units to work on at a time."""
+
+
+def run_stage(
+    request: StageRequest, events: Events, elsewhere: Elsewhere | None = None
+) -> StageResult:
     """Work through a request and write its result.
 
     Each unit fails or succeeds alone. An error is raised only when it decides the whole
     attempt: a template that cannot be used, or a row that a retry may save.
+
+    Args:
+        request: what to do.
+        events: takes what is to be told.
+        elsewhere: makes the artifacts, where that is not done here.
 
     Raises:
         UnderstudyError: its exit code tells the operator whether to retry.
@@ -125,11 +146,12 @@ def run_stage(request: StageRequest, events: Events) -> StageResult:
     errors: list[UnderstudyError] = []
     with tempfile.TemporaryDirectory(prefix=f"understudy-{spec.name}-common-") as folder:
         common = Inputs(Path(folder))
-        work = _Work(spec, shard, cache, request, events, common)
+        work = _Work(spec, shard, cache, request, events, common, elsewhere)
         with common.closing:
+            made = _run_units(work, [unit for unit in units if unit.id in settled.to_make])
             for unit in units:
                 if unit.id in settled.to_make:
-                    results[unit.id], error = _run_unit(work, unit)
+                    results[unit.id], error = next(made)
                     errors += [error] if error else []
                 events.emit("unit", unit=unit.id, data=results[unit.id].model_dump(mode="json"))
     cost = start.since()
@@ -147,6 +169,18 @@ def run_stage(request: StageRequest, events: Events) -> StageResult:
     _raise_what_decides(spec, errors, request)
     events.emit("result", data={"result": request.result})
     return result
+
+
+def _run_units(
+    work: _Work, units: list[UnitPlan]
+) -> Iterator[tuple[UnitResult, UnderstudyError | None]]:
+    """Each unit's result, in order."""
+    at_once = work.elsewhere.at_once if work.elsewhere else 1
+    if at_once == 1 or len(units) < 2:
+        yield from (_run_unit(work, unit) for unit in units)
+        return
+    with ThreadPoolExecutor(min(at_once, len(units))) as pool:
+        yield from pool.map(lambda unit: _run_unit(work, unit), units)
 
 
 def _units(shard: ShardPlan, request: StageRequest) -> tuple[UnitPlan, ...]:
@@ -176,6 +210,7 @@ class _Work:
     request: StageRequest
     events: Events
     common: Inputs
+    elsewhere: Elsewhere | None = None
 
     def context(self, unit: UnitPlan, scratch: Path) -> StageContext:
         """One unit's context."""
@@ -254,7 +289,8 @@ def _make(work: _Work, artifact: str, unit: UnitPlan) -> Hold | None:
             return None
         start = _Cost.now()
         context = work.context(unit, Path(folder))
-        made = run_code(context, artifact)
+        run = work.elsewhere.whole if work.elsewhere else run_code
+        made = run(context, artifact)
         if isinstance(made, Hold):
             return made
         _publish(cache, material, made, start)
@@ -262,14 +298,16 @@ def _make(work: _Work, artifact: str, unit: UnitPlan) -> Hold | None:
 
 
 def _publish(cache: ArtifactCache, material: KeyMaterial, made: Output, start: _Cost) -> Manifest:
-    cost = start.since()
+    took = start.since()
+    cost = made.cost or Cost(took.wall, took.cpu, peak_mib())
     return cache.publish(
         material,
         made.files,
         dict(made.facts),
-        seconds=round(cost.wall, 3),
-        cpu_seconds=round(cost.cpu, 3),
-        peak_mib=round(peak_mib(), 1),
+        seconds=round(cost.seconds, 3),
+        cpu_seconds=round(cost.cpu_seconds, 3),
+        peak_mib=round(cost.peak_mib, 1),
+        remote=cost.remote,
     )
 
 
@@ -302,6 +340,9 @@ def _make_one_chunk(work: _Work, artifact: str, unit: UnitPlan) -> None:
     if work.cache.lookup(artifact, material.key()):
         return
     check_current(spec, material)
+    if work.elsewhere is not None:
+        _make_chunk_elsewhere(work, work.elsewhere.chunk, artifact, unit)
+        return
     module = importlib.import_module(f"include.stages.{spec.name}")
     with tempfile.TemporaryDirectory(prefix=f"understudy-{spec.name}-") as folder:
         context = work.context(unit, Path(folder))
@@ -309,6 +350,21 @@ def _make_one_chunk(work: _Work, artifact: str, unit: UnitPlan) -> None:
         if request.chunk is None or request.chunk >= len(spans):
             raise Usage(f"{spec.name} has no chunk {request.chunk}", code="request.chunk")
         make_chunk(module, context, artifact, spans[request.chunk], _Publisher())
+
+
+def _make_chunk_elsewhere(work: _Work, run: RunChunk, artifact: str, unit: UnitPlan) -> None:
+    index = work.request.chunk or 0
+    material = chunk_material(unit.materials[artifact], index)
+    cache, key = work.cache, material.key()
+    if cache.lookup(material.stage, key):
+        return
+    with (
+        Lease.acquire(cache.store, cache.tenant, key),
+        tempfile.TemporaryDirectory(prefix=f"understudy-{work.spec.name}-") as folder,
+    ):
+        if cache.lookup(material.stage, key) is None:
+            start = _Cost.now()
+            _publish(cache, material, run(work.context(unit, Path(folder)), artifact, index), start)
 
 
 def check_current(spec: StageSpec, material: KeyMaterial) -> None:

@@ -34,6 +34,9 @@ class StageSpec:
     """Declared need, for pods and for placing."""
     chunked: bool = False
     """Whether a long template is worked through in chunks, each an artifact of its own."""
+    remote: bool = False
+    """Whether a model API may do it: a pure function of upstream artifacts and its parameters,
+    without sources, brief, consent or keys."""
 
 
 _TEMPLATE_CHECKED = ("measure_template",)
@@ -128,6 +131,7 @@ _ALL = (
         upstream=("ingest_template", "track_face", "analyse_face", "ingest_recipients/face"),
         after=_CHECKED,
         chunked=True,
+        remote=True,
     ),
     StageSpec(
         name="lip_sync",
@@ -152,6 +156,7 @@ _ALL = (
         upstream=("ingest_template", "track_face", "analyse_face", "face_swap"),
         timeout=timedelta(hours=1),
         chunked=True,
+        remote=True,
     ),
     StageSpec(
         name="compose",

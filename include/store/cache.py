@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from include.contracts.base import Sha256, Slug, canonical_json
-from include.contracts.manifest import BlobRef, KeyMaterial, Manifest
+from include.contracts.manifest import BlobRef, KeyMaterial, Manifest, RemoteCall
 from include.errors import CorruptArtifact, Usage
 from include.store.base import ObjectMissing, ObjectStore
 
@@ -111,6 +111,7 @@ class ArtifactCache:
         seconds: float = 0.0,
         cpu_seconds: float = 0.0,
         peak_mib: float = 0.0,
+        remote: RemoteCall | None = None,
     ) -> Manifest:
         """Store a stage's output files and, last, the manifest that makes them exist.
 
@@ -122,6 +123,7 @@ class ArtifactCache:
             seconds: wall time that making it took.
             cpu_seconds: processor time that making it took.
             peak_mib: peak resident memory while making it, in MiB.
+            remote: the call of a model API that made it.
 
         Returns:
             The manifest that stands: this one, or that of whoever was first.
@@ -144,6 +146,7 @@ class ArtifactCache:
             seconds=seconds,
             cpu_seconds=cpu_seconds,
             peak_mib=peak_mib,
+            remote=remote,
         )
         raw = canonical_json(manifest.model_dump(mode="json"))
         for _ in range(2):  # a second time because lookup removes a manifest without its blobs

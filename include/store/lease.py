@@ -165,13 +165,18 @@ def _refuse_if_live(
         record = _read(store, _name(prefix, epoch))
         if record is None or record.holder.is_dead():
             continue
-        now = now or _store_time(store, prefix)
+        now = now or store_time(store, prefix)
         if (now - info.modified).total_seconds() <= record.ttl_s + _TOLERANCE_S:
             raise _held(key, record)
 
 
-def _store_time(store: ObjectStore, prefix: str) -> datetime:
-    """Read the store's clock from the time stamp of an object written now."""
+def store_time(store: ObjectStore, prefix: str) -> datetime:
+    """Read the store's clock from the time stamp of an object written now.
+
+    Args:
+        store: the store.
+        prefix: where to write it; it is deleted at once.
+    """
     probe = f"{prefix}probe-{uuid.uuid4().hex}"
     try:
         store.put(probe, b"")
