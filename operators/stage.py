@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from include.errors import Bug, UnderstudyError, Usage, error_for_exit
-from include.stages.specs import STAGES, StageSpec
+from include.stages.specs import STAGES, StageSpec, template_stages_of
 from operators.config import task_settings
-from operators.runtimes import LocalRuntime, NoopRuntime, Runtime
+from operators.runtimes import NoopRuntime, Runtime
+from operators.runtimes.choose import choose_runtime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from include.contracts.plan import ShardPlan, ShardRef
     from include.contracts.stage import StageResult, UnitResult
     from include.demand import Demand
+    from include.remote.fallback import Part
     from include.settings import Settings
     from include.store import ObjectStore
 
@@ -70,18 +72,78 @@ class StageOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """See the class."""
-        from include.contracts.plan import ShardPlan
+        from include.remote.fallback import parts
         from include.runs import result_ref
         from include.store import open_store
 
         ref, units = _shard_ref(self.shard)
         store = open_store(ref.store)
-        shard = ShardPlan.model_validate_json(store.get(ref.plan))
-        result = self._work(context, store, ref, shard, units)
-        for variant in shard.variants:
+        own, *fallen = parts(store, ref)
+        result = self._work(context, store, ref, own.shard, own.wanted(units))
+        self._after(context, store, ref, result)
+        worked: set[str] = set()
+        while fallen := [part for part in parts(store, ref)[1:] if part.ref.plan not in worked]:
+            if self.by_chunk:  # whoever makes the whole makes what fell
+                break
+            for part in fallen:
+                worked.add(part.ref.plan)
+                self._work_fallen(context, store, ref, part, units)
+        for variant in own.shard.variants:
             self._try_variant(context, store, variant)
         done = result_ref(result, self._key(context, ref, "result"))
         return done.model_dump(mode="json")
+
+    def _work_fallen(
+        self,
+        context: Context,
+        store: ObjectStore,
+        own: ShardRef,
+        part: Part,
+        units: list[str] | None,
+    ) -> None:
+        """Rows that are made with something else; first what their template lacks for it."""
+        self.log.warning("%s: %s (%s)", self.stage, part.ref.label, part.fall and part.fall.reason)
+        wanted = part.wanted(units)
+        if wanted == []:
+            return
+        ti = context["ti"]
+        try:
+            for spec in template_stages_of(STAGES[self.stage]):
+                self._work(context, store, part.ref, part.shard, None, spec)
+            result = self._work(context, store, part.ref, part.shard, wanted)
+            self._after(context, store, own, result, part.ref)
+        except UnderstudyError as error:
+            if error.retry and ti.try_number <= ti.max_tries:
+                raise
+            self.log.error("%s: rows that fell are lost: %s", self.stage, error)
+
+    def _after(
+        self,
+        context: Context,
+        store: ObjectStore,
+        own: ShardRef,
+        result: StageResult,
+        ref: ShardRef | None = None,
+    ) -> None:
+        """Let rows that a model API did not make fall to the next step of their chain."""
+        from include.remote.config import load_remotes
+        from include.remote.fallback import can_fall, exhausted, fall
+
+        failed = [unit for unit in result.units if can_fall(unit)]
+        if not failed or self.by_chunk:
+            return
+        remotes, lost = load_remotes(), {}
+        for unit in failed:
+            step = fall(store, own, self.stage, unit, remotes)
+            if step is None:
+                lost[unit.id] = exhausted(store, own, self.stage, unit)
+            else:
+                self.log.warning("%s: %s: %s", unit.id, step.said, step.reason)
+        if lost:
+            units = tuple(lost.get(unit.id, unit) for unit in result.units)
+            changed = result.model_copy(update={"units": units})
+            key = self._key(context, ref or own, "result")
+            store.put(key, changed.model_dump_json().encode())
 
     def _work(
         self,
@@ -90,14 +152,16 @@ class StageOperator(BaseOperator):
         ref: ShardRef,
         shard: ShardPlan,
         units: list[str] | None,
+        spec: StageSpec | None = None,
     ) -> StageResult:
-        spec = STAGES[self.stage]
+        spec = spec or STAGES[self.stage]
         settings = task_settings(store=ref.store)
-        wanted = self._demand(store, ref, shard, units)
+        wanted = self._demand(store, ref, shard, units, spec)
         self.log.info("%s: %d to make, %d not", spec.name, len(wanted.to_make), len(wanted.results))
         if wanted.to_make:
-            return self._run_stage(context, spec, ref, store, settings, wanted)
-        return self._nothing_to_do(context, ref, store, wanted)
+            runtime = self._choose_runtime(settings, spec, shard, store, context)
+            return self._run_stage(context, spec, ref, store, settings, wanted, runtime)
+        return self._nothing_to_do(context, spec, ref, store, wanted)
 
     def _try_variant(self, context: Context, store: ObjectStore, ref: ShardRef) -> None:
         """Make a variant of the template; the rows that need it fail alone when it cannot be."""
@@ -118,32 +182,37 @@ class StageOperator(BaseOperator):
             self._running.kill()
 
     def _demand(
-        self, store: ObjectStore, ref: ShardRef, shard: ShardPlan, units: list[str] | None
+        self,
+        store: ObjectStore,
+        ref: ShardRef,
+        shard: ShardPlan,
+        units: list[str] | None,
+        spec: StageSpec,
     ) -> Demand:
         from include.demand import demand
         from include.store.cache import ArtifactCache
 
         rows = None if units is None else tuple(shard.unit(unit) for unit in units)
         cache = ArtifactCache(store, ref.tenant)
-        return demand(cache, shard, STAGES[self.stage], rows=rows, chunk=self._chunk())
+        return demand(cache, shard, spec, rows=rows, chunk=self._chunk())
 
     def _chunk(self) -> int | None:
         return int(self.shard["chunk"]) if self.by_chunk else None
 
     def _nothing_to_do(
-        self, context: Context, ref: ShardRef, store: ObjectStore, wanted: Demand
+        self, context: Context, spec: StageSpec, ref: ShardRef, store: ObjectStore, wanted: Demand
     ) -> StageResult:
         from include.contracts.stage import StageResult
 
         result = StageResult(
-            stage=self.stage,
+            stage=spec.name,
             plan=ref.plan,
             run_id=context["run_id"],
             chunk=self._chunk(),
             units=wanted.results,
             started_process=False,
         )
-        store.put(self._key(context, ref, "result"), result.model_dump_json().encode())
+        store.put(self._key(context, ref, "result", spec), result.model_dump_json().encode())
         return result
 
     def _run_stage(
@@ -154,12 +223,13 @@ class StageOperator(BaseOperator):
         store: ObjectStore,
         settings: Settings,
         wanted: Demand,
+        runtime: Runtime,
     ) -> StageResult:
         from include.contracts.stage import StageRequest
 
         ti = context["ti"]
-        result_key = self._key(context, ref, "result")
-        request_key = self._key(context, ref, "request")
+        result_key = self._key(context, ref, "result", spec)
+        request_key = self._key(context, ref, "request", spec)
         request = StageRequest(
             stage=spec.name,
             store=ref.store,
@@ -174,7 +244,6 @@ class StageOperator(BaseOperator):
             chunk=self._chunk(),
         )
         store.put(request_key, request.model_dump_json().encode())
-        runtime = self._choose_runtime(settings)
         events = EventLog(self.log)
         self._running = runtime
         try:
@@ -183,16 +252,25 @@ class StageOperator(BaseOperator):
             self._running = None
         if code != 0:
             said = events.error or runtime.last_words or "it said nothing"
-            raise error_for_exit(code, f"{spec.name} ({ref.label}) ended with {code}: {said}")
+            error = error_for_exit(code, f"{spec.name} ({ref.label}) ended with {code}: {said}")
+            if not (runtime.was_remote and store.head(result_key) and _decided(store, result_key)):
+                raise error
         return self._finish(store, result_key, wanted.results)
 
-    def _choose_runtime(self, settings: Settings) -> Runtime:
+    def _choose_runtime(
+        self,
+        settings: Settings,
+        spec: StageSpec,
+        shard: ShardPlan,
+        store: ObjectStore,
+        context: Context,
+    ) -> Runtime:
         if self.runtime != "local":
             raise Usage(f"there is no runtime {self.runtime!r}; known: local")
         if settings.noop:
             self.log.warning("UNDERSTUDY_NOOP is set: no stage is run, nothing will be published")
             return NoopRuntime()
-        return LocalRuntime(settings.worker_python, threads=settings.threads)
+        return choose_runtime(settings, spec, shard, store, context)
 
     def _finish(self, store: ObjectStore, key: str, settled: tuple[UnitResult, ...]) -> StageResult:
         """Read what the process wrote and add the units that it was not asked about."""
@@ -207,10 +285,13 @@ class StageOperator(BaseOperator):
         store.put(key, result.model_dump_json().encode())
         return result
 
-    def _key(self, context: Context, ref: ShardRef, what: str) -> str:
+    def _key(
+        self, context: Context, ref: ShardRef, what: str, spec: StageSpec | None = None
+    ) -> str:
         """Where this try's request or result lies: one place for each task, shard and try.
 
-        Variants of the template have places of their own.
+        Variants of the template have places of their own, and so have rows that fell, and what is
+        made of the template for these.
         """
         from include.runs import run_prefix
 
@@ -219,7 +300,16 @@ class StageOperator(BaseOperator):
         prefix = run_prefix(ref.tenant, ti.dag_id, context["run_id"])
         own = _shard_ref(self.shard)[0].plan
         index += "" if ref.plan == own else f"-{PurePosixPath(ref.plan).stem}"
+        index += "" if spec is None or spec.name == self.stage else f"-{spec.name}"
         return f"{prefix}/{ti.task_id}{index}/{max(1, ti.try_number):03}.{what}.json"
+
+
+def _decided(store: ObjectStore, result: str) -> bool:
+    """Whether a retry would not help any row: all that failed, did so for good or at a breaker."""
+    from include.contracts.stage import StageResult
+
+    units = StageResult.model_validate_json(store.get(result)).units
+    return all(unit.code == "remote.breaker_open" for unit in units if unit.retry)
 
 
 def _task_defaults(stage: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from include.store.lease import store_time
 
 log = logging.getLogger(__name__)
 
-_KEPT_EPOCHS = 3
+_KEPT_S = 600.0
 _FRESH_S = 1.0
 _RACES = 20
 
@@ -74,6 +74,8 @@ class State(Contract):
     """Who is the probe: a random token."""
     reason: str = ""
     """What the failure said that opened it."""
+    written: str = ""
+    """Random: tells two tasks apart that write the same at the same time."""
 
     def until(self) -> float:
         """When an open breaker lets a probe through."""
@@ -224,13 +226,13 @@ class Breaker:
             if new == state:
                 self._known = (time.monotonic(), epoch, state)
                 return
+            new = new.model_copy(update={"written": uuid.uuid4().hex})
             body = new.model_dump_json().encode()
             key = self._key(epoch + 1)
             # A lost reply makes a store say "taken" of our own state: contents decide.
             if not (self._store.put_if_absent(key, body) or self._is(key, body)):
                 continue
-            if max(self._forget(epoch + 1)) > epoch + 1:
-                continue  # we were slow, and what we changed was outdated and cleared away
+            self._forget(epoch + 1)
             self._known = (time.monotonic(), epoch + 1, new)
             if new.state != state.state:
                 log.warning("%s: breaker %s, was %s", self._endpoint, new.state, state.state)
@@ -257,13 +259,14 @@ class Breaker:
         names = (info.key[len(self._prefix) :] for info in self._store.list(self._prefix))
         return [int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()]
 
-    def _forget(self, epoch: int) -> list[int]:
-        """Clear old states away; returns the epochs that there are."""
-        epochs = [*self._epochs(), epoch]
-        for old in epochs:
-            if old <= epoch - _KEPT_EPOCHS:
-                self._store.delete(self._key(old))
-        return epochs
+    def _forget(self, epoch: int) -> None:
+        """Clear old states away, but none that a slow task may still take for the newest."""
+        infos = list(self._store.list(self._prefix))
+        newest = max(info.modified for info in infos) if infos else None
+        for info in infos:
+            age = (newest - info.modified).total_seconds() if newest else 0.0
+            if age > _KEPT_S and info.key < self._key(epoch):
+                self._store.delete(info.key)
 
     def _key(self, epoch: int) -> str:
         return f"{self._prefix}{epoch:08d}.json"

@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 
 POLL_S, POLL_MAX_S = 0.2, 10.0
 """Between two questions about a job: the first pause, and what they grow to."""
+LOST_S = 60.0
+"""How long a server may be unreachable, being restarted, while it has a job of ours."""
+GRACE_S = 15.0
+"""What a server is given beyond our own time limit: ours comes first, and cancels."""
 NEVER_ACCEPTED = frozenset({"remote.busy", "remote.refused", "remote.token", "remote.upload"})
 """Codes of a submission that certainly made no job."""
 
@@ -176,7 +180,7 @@ class _Call:
     def _wait(self, api: Api) -> None:
         """Ask, at growing intervals or when the bell rings, until the job is over."""
         end = time.monotonic() + self.model.total_s
-        pause, seen = POLL_S, -1
+        pause, seen, heard = POLL_S, -1, time.monotonic()
         while not self.job.over:
             left = end - time.monotonic()
             if left <= 0:
@@ -189,13 +193,23 @@ class _Call:
             self.caller.bell.wait(self.job.job, min(left, pause * random.uniform(0.8, 1.0)))
             if self.caller.stop.is_set():
                 raise Preempted("the task is being ended; its jobs were cancelled")
-            self.job = api.status(self.job)
+            heard = self._ask(api, heard)
             moved = self.job.done > seen
             if moved and self.job.total:
                 done, total = self.job.done, self.job.total
                 self.ctx.events.emit("progress", unit=self.ctx.unit.id, done=done, total=total)
             pause = POLL_S if moved else min(POLL_MAX_S, 1.5 * pause)
             seen = self.job.done
+
+    def _ask(self, api: Api, heard: float) -> float:
+        """Ask how far the job is; returns when the server was heard of last."""
+        try:
+            self.job = api.status(self.job)
+        except RemoteUnavailable as error:
+            if error.code == "remote.lost" or time.monotonic() - heard > LOST_S:
+                raise
+            return heard
+        return time.monotonic()
 
     def _fetch(self, api: Api) -> Output:
         job = self.job
@@ -257,7 +271,7 @@ def job_request(
         chunk_s=ctx.shard.chunk_s,
         upstream=upstream,
         inputs=tuple(_inputs(ctx.cache, found, total_s)),
-        total_s=total_s,
+        total_s=total_s + GRACE_S,
         callback=callback,
     )
 

@@ -11,7 +11,7 @@
           - {stage: upscale, backend: compact, per_frame: 0.0002, currency: USD, total_s: 900}
     fallback:                                  # one step after the other, then the row fails
       upscale:
-        - {upscaler: lanczos}                  # a faster model
+        - {backend: lanczos}                   # a faster model
         - {scale: 1}                           # a lower resolution
 
 Endpoints that offer the same backend make the same artifact: they are tried in the order written.
@@ -107,22 +107,18 @@ class Endpoint(Contract):
 
 
 class Step(Contract):
-    """One step of a fallback chain: what to change in the brief's output settings."""
+    """One step of a fallback chain: what a row is made with instead."""
 
-    upscaler: Slug | None = None
+    backend: Slug | None = None
+    """Another backend of the stage; at an endpoint that offers it, else on a machine of ours."""
     scale: Literal[1, 2, 4] | None = None
+    """Another ``output.scale``."""
 
     @model_validator(mode="after")
     def _changes_something(self) -> Step:
-        if self.upscaler is None and self.scale is None:
-            raise ValueError("a step names an upscaler, a scale, or both")
+        if self.backend is None and self.scale is None:
+            raise ValueError("a step names a backend, a scale, or both")
         return self
-
-    @property
-    def said(self) -> str:
-        """In words, such as ``upscaler lanczos, scale 1``."""
-        words = (("upscaler", self.upscaler), ("scale", self.scale))
-        return ", ".join(f"{name} {value}" for name, value in words if value is not None)
 
 
 class Remotes(Contract):
@@ -136,6 +132,9 @@ class Remotes(Contract):
         names = [endpoint.name for endpoint in self.endpoints]
         if len(set(names)) < len(names):
             raise ValueError("two endpoints have the same name")
+        for stage, steps in self.fallback.items():
+            if stage != "upscale" and any(step.scale for step in steps):
+                raise ValueError(f"fallback.{stage}: the scale is upscale's to change")
         return self
 
     def offering(self, stage: str, backend: str) -> list[tuple[Endpoint, Model]]:

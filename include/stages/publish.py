@@ -83,6 +83,7 @@ def _report(ctx: StageContext, verdict: str) -> dict[str, Any]:
         "recipient": ctx.unit.id,
         "run": ctx.run_id,
         "tier": ctx.shard.brief.tier,
+        **({"instead": ctx.shard.instead} if ctx.shard.instead else {}),
         "video": {
             "sha256": made["sign"].outputs["video"].sha256,
             "sha256_before_signing": video.outputs["video"].sha256,
@@ -108,6 +109,7 @@ def _report(ctx: StageContext, verdict: str) -> dict[str, Any]:
                 "seconds": manifest.seconds,
                 "cpu_seconds": manifest.cpu_seconds,
                 "peak_mib": manifest.peak_mib,
+                **({"remote": manifest.remote.model_dump()} if manifest.remote else {}),
             }
             for name, manifest in made.items()
         },

@@ -228,3 +228,11 @@ STAGES: dict[str, StageSpec] = {spec.name: spec for spec in _ALL}
 
 MAKER: dict[str, StageSpec] = {name: spec for spec in _ALL for name in spec.artifacts}
 """Which stage makes an artifact."""
+
+
+def template_stages_of(spec: StageSpec) -> tuple[StageSpec, ...]:
+    """The template's stages that a row's stage reads from, or waits for, in order."""
+    needs = {*spec.upstream, *spec.after}
+    return tuple(
+        made for made in _ALL if made.scope == "template" and needs.intersection(made.artifacts)
+    )

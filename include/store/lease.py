@@ -157,6 +157,26 @@ class Lease:
         self._beaten = time.monotonic()
 
 
+def live_leases(store: ObjectStore, tenant: str, beginning: str) -> set[str]:
+    """The keys of leases that are held by somebody alive.
+
+    Args:
+        store: where leases are kept.
+        tenant: first segment of the leases' keys.
+        beginning: what the keys of the artifacts, or whatever is leased, begin with.
+    """
+    root = f"{tenant}/lease/"
+    names = {info.key[len(root) :].rpartition("/")[0] for info in store.list(root + beginning)}
+    live = set()
+    for name in names:
+        prefix = f"{root}{name}/"
+        try:
+            _refuse_if_live(store, prefix, _epochs(store, prefix), name)
+        except LeaseHeld:
+            live.add(name)
+    return live
+
+
 def _refuse_if_live(
     store: ObjectStore, prefix: str, epochs: dict[int, ObjectInfo], key: str
 ) -> None:

@@ -266,7 +266,8 @@ class Jobs:
             if not self._running(job, process):
                 return
             left = max(0.0, record.accepted + request.total_s - time.time())
-            timer = threading.Timer(left, kill_group, (process.pid,))
+            late = threading.Event()
+            timer = threading.Timer(left, lambda: (late.set(), kill_group(process.pid)))
             timer.start()
             try:
                 self._follow(job, process, said)
@@ -279,6 +280,8 @@ class Jobs:
             record = self._records[job]
             if self._closed:
                 return
+        if late.is_set():
+            said.append(f"it took longer than the {request.total_s:.0f} s that were asked for")
         self._finish(record, shop, code, time.monotonic() - began, said)
 
     def _running(self, job: str, process: Popen[str]) -> bool:
