@@ -65,6 +65,8 @@ class StageTotals:
     failed: int = 0
     held: int = 0
     processes: int = 0
+    remote: int = 0
+    """Processes that had model APIs do the work."""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
@@ -171,7 +173,8 @@ def write_report(
     prefix = report_prefix(plan, run_id)
     files = {name: f"{prefix}/{name}" for name in ("results.csv", "rejects.csv", "report.html")}
     template = ShardPlan.model_validate_json(store.get(plan.template.plan)).template
-    record_times(store, plan.tenant, template, outcome.stages)
+    own = {name: total for name, total in outcome.stages.items() if not total.remote}
+    record_times(store, plan.tenant, template, own)
     store.put(files["results.csv"], results_csv(outcome.rows))
     store.copy(plan.rejects_csv, files["rejects.csv"])
     store.put(files["report.html"], render_page(outcome, store).encode())
@@ -290,6 +293,7 @@ def _stage_totals(results: list[StageResult]) -> dict[str, StageTotals]:
             field_name = "failed" if unit.status == "skipped" else unit.status
             setattr(total, field_name, getattr(total, field_name) + 1)
         total.processes += result.started_process
+        total.remote += result.remote
         total.seconds += result.seconds
         total.cpu_seconds += result.cpu_seconds
     return totals

@@ -69,6 +69,17 @@ def render_page(outcome: Outcome, store: ObjectStore) -> str:
     )
 
 
+def _paid(outcome: Outcome) -> list[tuple[str, str]]:
+    if not outcome.remote_cost:
+        return []
+    return [(f"{outcome.remote_cost:.4f} {escape(outcome.currency)}", "paid to model APIs so far")]
+
+
+def _instead(row: RowOutcome) -> str:
+    """What a video was made with instead of what was planned."""
+    return f"<br><small>{escape(row.instead)}</small>" if row.instead else ""
+
+
 def _figures(outcome: Outcome, delivered: int, rows: int) -> str:
     seconds = sum(float(row.facts.get("seconds", 0)) for row in outcome.delivered)
     made = sum(stage.made for stage in outcome.stages.values())
@@ -78,6 +89,7 @@ def _figures(outcome: Outcome, delivered: int, rows: int) -> str:
         (f"{seconds:.0f} s", "of video"),
         (f"{outcome.cpu_seconds:.0f} s", "processor time of this run"),
         (f"{outcome.cost:.4f} {escape(outcome.currency)}", "at the configured core-hour price"),
+        *_paid(outcome),
         (f"{made} / {cached}", "artifacts made / taken from the cache"),
     ]
     cells = "".join(
@@ -105,7 +117,7 @@ def _card(row: RowOutcome, store: ObjectStore) -> str:
     return (
         f'<div class="card"><a href="{link}">{_picture(row, store)}</a><div><b>{name}</b>'
         f"<small>{size} · {verdict}</small>"
-        f"<small><code>{escape(row.sha256[:16])}</code></small></div></div>"
+        f"<small><code>{escape(row.sha256[:16])}</code></small>{_instead(row)}</div></div>"
     )
 
 

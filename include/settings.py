@@ -29,6 +29,8 @@ UNDERSTUDY_REMOTE          YAML file that declares model APIs, prices and fallba
                            token_env names, holds its bearer token
 UNDERSTUDY_REMOTE_CALLBACK address of this machine at which APIs may say that a job is over; signed
                            with UNDERSTUDY_REMOTE_WEBHOOK_SECRET (none: they are asked)
+UNDERSTUDY_BURST           tasks that may wait, or be at an API, beside the slots of our own when
+                           the runtime is hybrid: the pool cpu is made larger by it (4)
 UNDERSTUDY_DEADLINE_S      seconds after its start by which a run should be done; what hybrid goes
                            by; 0 for no deadline (0)
 UNDERSTUDY_DRIFT_POLICY    what an open drift gate does to new campaigns: warn, review (every render
@@ -72,6 +74,8 @@ class Settings:
     """What an open drift gate does to new campaigns (see ``include.drift.gates``)."""
     runtime: str = "local"
     """Where stages that a model API can do are run: ``local``, ``remote`` or ``hybrid``."""
+    burst: int = 4
+    """Tasks beside ``slots`` that may wait or be at an API, when the runtime is hybrid."""
     remote_callback: str = ""
     """Address of this machine at which model APIs may call back; empty to ask them only."""
     deadline_s: float = 0.0
@@ -110,10 +114,16 @@ class Settings:
             core_hour=_number("UNDERSTUDY_CORE_HOUR", 0.04),
             rollout_rules=Path(rules) if rules else None,
             runtime=_choice("UNDERSTUDY_RUNTIME", ("local", "remote", "hybrid")),
+            burst=_count("UNDERSTUDY_BURST", 4, least=0),
             remote_callback=env.get("UNDERSTUDY_REMOTE_CALLBACK") or "",
             deadline_s=_number("UNDERSTUDY_DEADLINE_S", 0.0),
             drift_policy=env.get("UNDERSTUDY_DRIFT_POLICY") or "warn",
         )
+
+    @property
+    def pool_slots(self) -> int:
+        """Size of the Airflow pool ``cpu``: tasks that only wait for a slot take one, too."""
+        return self.slots + (self.burst if self.runtime == "hybrid" else 0)
 
     def with_store(self, uri: str) -> Settings:
         """The same settings on another store."""

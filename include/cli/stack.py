@@ -98,7 +98,7 @@ class Stack:
         parallel = min(4, self.settings.slots + 1)
         database = os.environ.get("UNDERSTUDY_DATABASE_URL", "")
         if database:
-            parallel = self.settings.slots + 4
+            parallel = self.settings.pool_slots + 4
         options = {
             "CORE__DAGS_FOLDER": str(PROJECT / "dags"),
             "CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
@@ -167,7 +167,7 @@ class Stack:
             self._wait(pids)
             load_over_rest(
                 read_airflow_settings(
-                    PROJECT / "airflow_settings.yaml", cpu_slots=self.settings.slots
+                    PROJECT / "airflow_settings.yaml", cpu_slots=self.settings.pool_slots
                 ),
                 self.api(),
             )

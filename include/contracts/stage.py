@@ -59,6 +59,8 @@ class StageResult(Contract):
     units: tuple[UnitResult, ...]
     started_process: bool = True
     """False when every unit was cached and no process was started."""
+    remote: bool = False
+    """Made by model APIs: its seconds are not those of our own machines."""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_mib: float = 0.0

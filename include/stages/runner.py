@@ -164,6 +164,7 @@ def run_stage(
         seconds=cost.wall,
         cpu_seconds=cost.cpu,
         peak_mib=peak_mib(),
+        remote=elsewhere is not None,
     )
     cache.store.put(request.result, result.model_dump_json().encode())
     _raise_what_decides(spec, errors, request)

@@ -106,7 +106,7 @@ def _due(settings: Settings, context: Mapping[str, Any]) -> float | None:
 
 
 def _queued(context: Mapping[str, Any]) -> int:
-    """Stage tasks of this run that Airflow holds back for want of a slot in their pool.
+    """Tasks of this run like ours that Airflow holds back for want of a slot in their pool.
 
     Those that wait for a slot of ours inside their task show it by a ticket.
     """
@@ -115,7 +115,11 @@ def _queued(context: Mapping[str, Any]) -> int:
     if count is None:
         return 0
     try:
-        return int(count(dag_id=ti.dag_id, run_ids=[context["run_id"]], states=list(WAITING)))
+        group = ti.task_id.rpartition(".")[0]
+        names = [name for name, spec in STAGES.items() if spec.pool == "cpu"]
+        tasks = [f"{group}.{name}" if group else name for name in names]
+        run_ids, states = [context["run_id"]], list(WAITING)
+        return int(count(dag_id=ti.dag_id, run_ids=run_ids, task_ids=tasks, states=states))
     except Exception as error:  # only a measurement; the tickets remain
         log.warning("Airflow does not say how many tasks wait: %s", error)
         return 0

@@ -267,7 +267,7 @@ class Jobs:
                 return
             left = max(0.0, record.accepted + request.total_s - time.time())
             late = threading.Event()
-            timer = threading.Timer(left, lambda: (late.set(), kill_group(process.pid)))
+            timer = threading.Timer(left, _end_late, (late, process.pid))
             timer.start()
             try:
                 self._follow(job, process, said)
@@ -320,6 +320,11 @@ class Jobs:
             peak_mib=made.peak_mib,
             price=price,
         )
+
+
+def _end_late(late: threading.Event, pid: int) -> None:
+    late.set()
+    kill_group(pid)
 
 
 def _again(status: JobStatus) -> bool:
