@@ -20,6 +20,8 @@
     │   └── RemoteUnavailable                   a model API is down, slow or answers nonsense
     ├── OutOfMemory                 70 (137)    retried smaller
     ├── Preempted                   80 (143)    retried as is, resumes from its artifacts
+    ├── Misconfigured               78          never retried: the installation must change
+    │   └── StoreRefused                        no such bucket, credentials refused, clock wrong
     ├── Usage                       2           the command line or request is malformed
     └── Bug                         1           everything else: ours
 
@@ -162,6 +164,19 @@ class Preempted(UnderstudyError):
     default_code = "preempted"
 
 
+class Misconfigured(UnderstudyError):
+    """The installation must change; a retry cannot help."""
+
+    exit_code = 78
+    default_code = "installation"
+
+
+class StoreRefused(Misconfigured):
+    """The object store does not take us: no such bucket, credentials refused, clock wrong."""
+
+    default_code = "store.refused"
+
+
 class Usage(UnderstudyError):
     """The command line or the request is malformed."""
 
@@ -180,6 +195,7 @@ BY_EXIT_CODE: dict[int, type[UnderstudyError]] = {
     70: OutOfMemory,
     75: Transient,
     77: Refused,
+    78: Misconfigured,
     80: Preempted,
     137: OutOfMemory,
     143: Preempted,

@@ -69,6 +69,8 @@ class StageTotals:
     """Processes that had model APIs do the work."""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    io_seconds: float = 0.0
+    """Of the seconds, what was spent waiting for the object store."""
 
 
 @dataclass
@@ -113,6 +115,11 @@ class Outcome:
         return sum(stage.cpu_seconds for stage in self.stages.values())
 
     @property
+    def io_seconds(self) -> float:
+        """Seconds that the stage processes of this run waited for the object store."""
+        return sum(stage.io_seconds for stage in self.stages.values())
+
+    @property
     def cost(self) -> float:
         """Processor time at the configured price."""
         return self.cpu_seconds / 3600 * self.core_hour
@@ -132,6 +139,7 @@ class Outcome:
             "success_ratio": round(self.success_ratio, 4),
             "missing": missing[:50],
             "cpu_seconds": round(self.cpu_seconds, 1),
+            "io_seconds": round(self.io_seconds, 1),
             "cost": round(self.cost, 4),
             "remote_cost": round(self.remote_cost, 4),
             "instead": [
@@ -296,6 +304,7 @@ def _stage_totals(results: list[StageResult]) -> dict[str, StageTotals]:
         total.remote += result.remote
         total.seconds += result.seconds
         total.cpu_seconds += result.cpu_seconds
+        total.io_seconds += result.io_seconds
     return totals
 
 

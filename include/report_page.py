@@ -151,12 +151,14 @@ def _stages(stages: dict[str, StageTotals]) -> str:
     body = "".join(
         f'<tr><td>{name}</td><td class="n">{total.made}</td><td class="n">{total.hit}</td>'
         f'<td class="n">{total.failed}</td><td class="n">{total.processes}</td>'
-        f'<td class="n">{total.seconds:.1f}</td><td class="n">{total.cpu_seconds:.1f}</td></tr>'
+        f'<td class="n">{total.seconds:.1f}</td><td class="n">{total.cpu_seconds:.1f}</td>'
+        f'<td class="n">{total.io_seconds:.1f}</td></tr>'
         for name, total in stages.items()
     )
     return (
         '<h2>Stages of this run</h2><div class="wide"><table><thead><tr><th>Stage</th>'
         '<th class="n">Made</th><th class="n">Cached</th><th class="n">Failed</th>'
-        '<th class="n">Processes</th><th class="n">Seconds</th><th class="n">CPU seconds</th></tr>'
+        '<th class="n">Processes</th><th class="n">Seconds</th><th class="n">CPU seconds</th>'
+        '<th class="n">Waiting for the store</th></tr>'
         f"</thead><tbody>{body}</tbody></table></div>"
     )

@@ -7,7 +7,15 @@ from typing import Any
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
-from include.errors import BadInput, OutOfMemory, Preempted, Refused, Transient, Usage
+from include.errors import (
+    BadInput,
+    Misconfigured,
+    OutOfMemory,
+    Preempted,
+    Refused,
+    Transient,
+    Usage,
+)
 
 BY_ERROR = ExceptionRetryPolicy(
     rules=[
@@ -20,6 +28,11 @@ BY_ERROR = ExceptionRetryPolicy(
             exception=Refused,
             action=RetryAction.FAIL,
             reason="refused by policy; a retry cannot help",
+        ),
+        RetryRule(
+            exception=Misconfigured,
+            action=RetryAction.FAIL,
+            reason="the installation must change; a retry cannot help",
         ),
         # No delay of its own: the task's exponential backoff applies.
         RetryRule(

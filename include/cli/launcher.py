@@ -69,6 +69,18 @@ COMMANDS: dict[str, Command] = {
         "airflow",
         "include.cli.rollout",
     ),
+    "store": Command(
+        "lifecycle: how long a store keeps what [--store URI] [--apply] [--hot-days N]",
+        ("airflow",),
+        "airflow",
+        "include.cli.store",
+    ),
+    "gc": Command(
+        "deletes what nothing needs any more: [--store URI] [--tenant T] [--grace 7d] [--dry-run]",
+        ("airflow",),
+        "airflow",
+        "include.cli.gc",
+    ),
     "verify": Command(
         "checks a video's signature and everything it claims: VIDEO",
         ("worker",),

@@ -45,12 +45,14 @@ class UnitResult(Contract):
     retry: bool = False
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    io_seconds: float = 0.0
+    """Wall time during which the process waited for the object store (since version 2)."""
 
 
 class StageResult(Contract):
     """What a stage did for its units. Not cached: only artifacts are."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     stage: str
     plan: str
     run_id: str
@@ -63,6 +65,8 @@ class StageResult(Contract):
     """Made by model APIs: its seconds are not those of our own machines."""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    io_seconds: float = 0.0
+    """Wall time during which the process waited for the object store (since version 2)."""
     peak_mib: float = 0.0
 
 

@@ -29,6 +29,8 @@ class Cost:
     peak_mib: float
     remote: RemoteCall | None = None
     """The call of a model API that it was made by."""
+    io_seconds: float = 0.0
+    """Of the wall seconds, what was spent waiting for the store."""
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,10 @@ from include.stages.context import (
     StageContext,
 )
 from include.stages.specs import STAGES, StageSpec
-from include.store import open_object, open_store
+from include.store import ObjectMissing, open_object, open_store
 from include.store.cache import ArtifactCache
 from include.store.lease import Lease
+from include.store.waiting import WAITING, TimedStore
 from models.registry import backend
 
 Run = Callable[[StageContext, str], "Output | Hold"]
@@ -49,17 +50,19 @@ class _Cost:
 
     wall: float
     cpu: float
+    io: float
+    """Of the wall time, what was spent waiting for the store."""
 
     @classmethod
     def now(cls) -> _Cost:
         own = resource.getrusage(resource.RUSAGE_SELF)
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-        return cls(time.monotonic(), cpu)
+        return cls(time.monotonic(), cpu, WAITING.seconds)
 
     def since(self) -> _Cost:
         now = _Cost.now()
-        return _Cost(now.wall - self.wall, now.cpu - self.cpu)
+        return _Cost(now.wall - self.wall, now.cpu - self.cpu, now.io - self.io)
 
 
 def peak_mib() -> float:
@@ -94,12 +97,12 @@ def load_request(uri: str, stage: str) -> StageRequest:
     try:
         if "#" in uri:
             base, _, key = uri.partition("#")
-            data = open_store(base).get(key)
+            data = TimedStore(open_store(base)).get(key)
         else:
             store, key = open_object(uri)
-            data = store.get(key)
+            data = TimedStore(store).get(key)
         request = StageRequest.model_validate_json(data)
-    except UnderstudyError as error:
+    except (ObjectMissing, Usage) as error:
         raise Usage(f"request {uri}: {error.message}", code="request.missing") from error
     except ValidationError as error:
         raise Usage(f"request {uri}: {error}", code="request.malformed") from error
@@ -136,7 +139,7 @@ def run_stage(
     """
     spec = STAGES[request.stage]
     start = _Cost.now()
-    cache = ArtifactCache(open_store(request.store), request.tenant)
+    cache = ArtifactCache(TimedStore(open_store(request.store)), request.tenant)
     shard = ShardPlan.model_validate_json(cache.store.get(request.plan))
     units = _units(shard, request)
     events.emit("start", total=len(units))
@@ -163,6 +166,7 @@ def run_stage(
         units=tuple(results[unit.id] for unit in units),
         seconds=cost.wall,
         cpu_seconds=cost.cpu,
+        io_seconds=cost.io,
         peak_mib=peak_mib(),
         remote=elsewhere is not None,
     )
@@ -256,6 +260,7 @@ def _run_unit(work: _Work, unit: UnitPlan) -> tuple[UnitResult, UnderstudyError 
             message=held.reason if held else None,
             seconds=round(cost.wall, 3),
             cpu_seconds=round(cost.cpu, 3),
+            io_seconds=round(cost.io, 3),
         ), None
     message = failure.message
     if unit.id != TEMPLATE_UNIT and unit.id not in message:
@@ -271,6 +276,7 @@ def _run_unit(work: _Work, unit: UnitPlan) -> tuple[UnitResult, UnderstudyError 
         retry=failure.retry,
         seconds=round(cost.wall, 3),
         cpu_seconds=round(cost.cpu, 3),
+        io_seconds=round(cost.io, 3),
     ), failure
 
 
@@ -300,13 +306,14 @@ def _make(work: _Work, artifact: str, unit: UnitPlan) -> Hold | None:
 
 def _publish(cache: ArtifactCache, material: KeyMaterial, made: Output, start: _Cost) -> Manifest:
     took = start.since()
-    cost = made.cost or Cost(took.wall, took.cpu, peak_mib())
+    cost = made.cost or Cost(took.wall, took.cpu, peak_mib(), io_seconds=took.io)
     return cache.publish(
         material,
         made.files,
         dict(made.facts),
         seconds=round(cost.seconds, 3),
         cpu_seconds=round(cost.cpu_seconds, 3),
+        io_seconds=round(cost.io_seconds, 3),
         peak_mib=round(cost.peak_mib, 1),
         remote=cost.remote,
     )

@@ -27,6 +27,7 @@ from include.contracts.base import Contract
 from include.errors import LeaseHeld, StoreUnavailable, UnderstudyError
 from include.store.base import ObjectInfo, ObjectMissing, ObjectStore
 from include.store.holder import Holder
+from include.store.waiting import aside
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,8 @@ class Lease:
     def _beat(self) -> None:
         while not self._stop.wait(self._record.ttl_s / _BEATS_PER_TTL):
             try:
-                self._renew()
+                with aside():
+                    self._renew()
             except UnderstudyError as error:
                 log.warning("Heartbeat of %s%d failed: %s", self._prefix, self.epoch, error)
             if self._lost.is_set():
