@@ -155,7 +155,7 @@ class _Collection:
             artifact, key = _split(info)
             days = self._policy.days(worth_of(artifact))
             held = info.modified >= self._since or key in self._live.marks.keys
-            young = not days or info.modified >= self._now - timedelta(days=days)
+            young = days is None or info.modified >= self._now - timedelta(days=days)
             (stay if held or young else old).append(info)
         wanted = self._behind_published([info for info in stay if _split(info)[0] == "publish"])
         doomed = [info for info in old if _split(info)[1] not in wanted]

@@ -40,7 +40,7 @@ class Retention(Contract):
 
     schema_version: Literal[1] = 1
     hot_days: float = Field(default=30, ge=0)
-    """Days after which an intermediate goes that no live plan names."""
+    """Days after which an intermediate goes that no live plan names; 0: with the grace period."""
     plate_days: float = Field(default=0, ge=0)
     """Days after which what was made for a template goes, if no live plan names it; 0: never."""
     tier_days: int = Field(default=30, ge=0)
@@ -50,9 +50,11 @@ class Retention(Contract):
     upload_days: int = Field(default=7, ge=1)
     """Days after which an upload that was never finished is aborted."""
 
-    def days(self, worth: Worth) -> float:
-        """Days that an artifact of this class is kept; 0 for ever."""
-        return {"hot": self.hot_days, "plate": self.plate_days, "published": 0}[worth]
+    def days(self, worth: Worth) -> float | None:
+        """Days that an artifact of this class is kept; None for ever."""
+        if worth == "hot":
+            return self.hot_days
+        return self.plate_days or None if worth == "plate" else None
 
 
 def artifacts() -> tuple[str, ...]:

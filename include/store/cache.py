@@ -182,18 +182,25 @@ class ArtifactCache:
         dst_dir.mkdir(parents=True, exist_ok=True)
         temp = dst_dir / f".{uuid.uuid4().hex}.part"
         try:
-            for _ in range(_READS):  # once may be the network
-                self.store.get_file(self.blob_key(blob.sha256), temp)
-                if _digest(temp) == blob.sha256:
-                    os.replace(temp, dst)
-                    return dst
-            raise self._discard_corrupt(blob.sha256)
-        except ObjectMissing:
-            raise
-        except CorruptArtifact as error:  # the store noticed it itself
-            raise self._discard_corrupt(blob.sha256) from error
+            if self._download(blob, temp):
+                os.replace(temp, dst)
+                return dst
         finally:
             temp.unlink(missing_ok=True)
+        raise self._discard_corrupt(blob.sha256)
+
+    def _download(self, blob: BlobRef, temp: Path) -> bool:
+        """Whether a blob arrived as it should be; tried again because once may be the network."""
+        for _ in range(_READS):
+            try:
+                self.store.get_file(self.blob_key(blob.sha256), temp)
+            except ObjectMissing:
+                raise
+            except CorruptArtifact:  # the store noticed it itself
+                return False
+            if _digest(temp) == blob.sha256:
+                return True
+        return False
 
     def read_bytes(self, blob: BlobRef) -> bytes:
         """Read a small blob into memory; errors as for ``fetch``."""
