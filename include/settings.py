@@ -4,6 +4,8 @@
 variable                   meaning (default)
 ========================== ==================================================================
 UNDERSTUDY_STORE           object store: a directory or ``s3://bucket/prefix`` (.understudy/store)
+UNDERSTUDY_S3_CONNECT_S    seconds until a connection to S3 must stand (5)
+UNDERSTUDY_S3_READ_S       seconds without a byte until a request to S3 counts as hung (60)
 UNDERSTUDY_STATE           keys, digest index (~/.local/state/understudy)
 UNDERSTUDY_ROOTS           folders that briefs and their media may lie in, separated like PATH
                            (the project's folder)
