@@ -24,7 +24,7 @@ from types import TracebackType
 from pydantic import Field, ValidationError
 
 from include.contracts.base import Contract
-from include.errors import LeaseHeld, StoreUnavailable, UnderstudyError
+from include.errors import LeaseHeld, StoreRefused, StoreUnavailable, UnderstudyError
 from include.store.base import ObjectInfo, ObjectMissing, ObjectStore
 from include.store.holder import Holder
 from include.store.waiting import aside
@@ -119,7 +119,7 @@ class Lease:
         if not self._lost.is_set():
             try:
                 self._store.delete(_name(self._prefix, self.epoch))
-            except StoreUnavailable as error:
+            except (StoreUnavailable, StoreRefused) as error:
                 log.warning(
                     "Lease %s%d stays until it is stale: %s", self._prefix, self.epoch, error
                 )
