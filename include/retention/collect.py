@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 BATCH = 500
 """Objects deleted under one announcement; a planner may have to wait for that long."""
 
-_LEAF = re.compile(r"(?P<stage>.+)/[0-9a-f]{2}/(?P<key>[0-9a-f]{64})")
+_LEAF = re.compile(r"[^/]+/.+/[0-9a-f]{2}/[0-9a-f]{64}")
 
 
 @dataclass
@@ -151,8 +151,12 @@ class _Collection:
         """All manifests, in those that stay and those that are doomed."""
         stay: list[ObjectInfo] = []
         old: list[ObjectInfo] = []
+        known = set(artifacts())
         for info in self._manifests():
             artifact, key = _split(info)
+            if artifact not in known:  # a decision, a refusal, or what a later version makes
+                stay.append(info)
+                continue
             days = self._policy.days(worth_of(artifact))
             held = info.modified >= self._since or key in self._live.marks.keys
             young = days is None or info.modified >= self._now - timedelta(days=days)
@@ -162,12 +166,11 @@ class _Collection:
         return [*stay, *(info for info in old if _split(info)[1] in wanted)], doomed
 
     def _manifests(self) -> Iterator[ObjectInfo]:
-        known = set(artifacts())
-        for first in sorted({name.split("/")[0] for name in known}):
-            for info in self._store.list(f"{self._tenant}/{first}/"):
-                leaf = _LEAF.fullmatch(info.key[len(self._tenant) + 1 :])
-                if leaf and leaf["stage"] in known:
-                    yield info
+        """Everything that is named as manifests are, of artifacts that we do not know as well."""
+        blobs = f"{self._tenant}/blob/"
+        for info in self._store.list(f"{self._tenant}/"):
+            if not info.key.startswith(blobs) and _LEAF.fullmatch(info.key):
+                yield info
 
     def _behind_published(self, publications: list[ObjectInfo]) -> set[str]:
         """Keys of the signatures and verdicts that publications rest on."""

@@ -228,6 +228,13 @@ def test_nothing_but_artifacts_is_ever_deleted(world: World) -> None:
     assert {info.key for info in world.store.list()} - {notice_key(TENANT)} == before
 
 
+def test_files_of_artifacts_that_the_collector_does_not_know_stay(world: World) -> None:
+    world.make("refused/upscale", "a"), world.make("a_stage_of_tomorrow", "b")
+    world.age(4000)
+    world.collect(Retention(hot_days=0))
+    assert world.there() == {"refused/upscale a", "a_stage_of_tomorrow b"}
+
+
 def test_a_dry_run_says_the_same_and_deletes_nothing(world: World) -> None:
     for tag in "abc":
         world.make("face_swap", tag)
