@@ -27,6 +27,8 @@ from include.verdict import DECISION
 
 REVIEW_DAYS = 60
 """How long a question that nobody answers keeps what it is about."""
+_NAMES = ("shard-", "template", "plan-")
+"""Beginnings of the names of shard plans: a campaign's, and those of rows that fell back."""
 _BEATS_S = 300.0
 """A lease that was written this recently may be alive."""
 
@@ -75,7 +77,7 @@ class LivePlans:
     def _files(self) -> Iterator[ObjectInfo]:
         for info in self._store.list(f"{self._tenant}/plan/"):
             name = info.key.rsplit("/", 1)[1]
-            if name.startswith(("shard-", "template")) and name.endswith(".json"):
+            if name.startswith(_NAMES) and name.endswith(".json"):
                 yield info
 
     def _read(self, files: Iterable[ObjectInfo]) -> None:

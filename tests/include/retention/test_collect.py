@@ -71,7 +71,13 @@ class World:
         self.made[f"{artifact} {tag}"] = made
         return made
 
-    def plan(self, name: str, *made: Manifest, source: bytes | None = None) -> str:
+    def plan(
+        self,
+        name: str,
+        *made: Manifest,
+        source: bytes | None = None,
+        file: str = "shard-0000.json",
+    ) -> str:
         sources = {}
         if source is not None:
             digest = hashlib.sha256(source).hexdigest()
@@ -84,7 +90,7 @@ class World:
             brief=BRIEF, brief_sha256="0" * 64, label="row 1", rows=(row,), chunk_s=10,
             template=UnitPlan(id="template"),
         )  # fmt: skip
-        key = f"{TENANT}/plan/{name}/shard-0000.json"
+        key = f"{TENANT}/plan/{name}/{file}"
         self.store.put(key, plan.model_dump_json().encode())
         return key
 
@@ -112,6 +118,16 @@ def world(store: DirectoryStore, cache: ArtifactCache, tmp_path: Path) -> World:
     folder = tmp_path / "scratch"
     folder.mkdir()
     return World(store, cache, folder)
+
+
+def test_what_a_row_that_fell_back_is_made_from_is_in_use_with_its_shard(world: World) -> None:
+    planned, instead = world.make("upscale", "planned"), world.make("upscale", "instead")
+    world.make("upscale", "nobody's")
+    world.plan("p", instead, file="shard-0000.json.fallback/plan-0123abcd.json")
+    world.age(40)
+    world.plan("p", planned)  # planned again: the shard is young, its rows' fall is not
+    world.collect()
+    assert world.there() == {"upscale planned", "upscale instead"}
 
 
 def test_what_is_young_stays_and_what_is_old_and_hot_goes_with_its_files(world: World) -> None:
