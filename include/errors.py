@@ -15,7 +15,8 @@
     │   └── BudgetExceeded                      a call of a model API would cost more than is left
     ├── Transient                   75          retried with exponential backoff
     │   ├── StoreUnavailable                    the object store cannot be reached or is full
-    │   ├── LeaseHeld                           somebody else makes this artifact now
+    │   ├── LeaseHeld               73          somebody else makes this artifact now: waited for,
+    │   │                                       no attempt is used up
     │   ├── CorruptArtifact                     stored bytes do not match their digest: made again
     │   └── RemoteUnavailable                   a model API is down, slow or answers nonsense
     ├── OutOfMemory                 70 (137)    retried smaller
@@ -133,6 +134,7 @@ class StoreUnavailable(Transient):
 class LeaseHeld(Transient):
     """Another worker is making this artifact at the moment."""
 
+    exit_code = 73
     default_code = "lease.held"
 
 
@@ -193,6 +195,7 @@ BY_EXIT_CODE: dict[int, type[UnderstudyError]] = {
     2: Usage,
     65: BadInput,
     70: OutOfMemory,
+    73: LeaseHeld,
     75: Transient,
     77: Refused,
     78: Misconfigured,

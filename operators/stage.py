@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from include.errors import Bug, UnderstudyError, Usage, error_for_exit
+from include.errors import Bug, LeaseHeld, UnderstudyError, Usage, error_for_exit
 from include.stages.specs import STAGES, StageSpec, template_stages_of
 from operators.config import task_settings
 from operators.runtimes import NoopRuntime, Runtime
 from operators.runtimes.choose import choose_runtime
+from operators.waiting import may_wait, wait_for
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -35,8 +36,10 @@ class StageOperator(BaseOperator):
     The units whose artifacts exist, and those that no missing artifact is made from, are
     counted as hits without starting a process. The rest goes to the stage process in one
     request. Its exit code becomes an error of ``include.errors``, whose class decides about the
-    retry (see ``operators.retries``). Variants of a template, for rows that try another backend,
-    come after it; what is wrong with one of them is no other row's concern.
+    retry (see ``operators.retries``). What another run makes at the moment is waited for without a
+    worker slot and without using up an attempt (see ``operators.waiting``). Variants of a template,
+    for rows that try another backend, come after it; what is wrong with one of them is no other
+    row's concern.
 
     Args:
         stage: name of the stage in ``include.stages.specs``.
@@ -72,12 +75,28 @@ class StageOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """See the class."""
-        from include.remote.fallback import parts
         from include.runs import result_ref
         from include.store import open_store
 
         ref, units = _shard_ref(self.shard)
         store = open_store(ref.store)
+        try:
+            result = self._work_parts(context, store, ref, units)
+        except LeaseHeld as held:
+            wait_for(held, context, STAGES[self.stage].timeout)
+        done = result_ref(result, self._key(context, ref, "result"))
+        return done.model_dump(mode="json")
+
+    def _work_parts(
+        self, context: Context, store: ObjectStore, ref: ShardRef, units: list[str] | None
+    ) -> StageResult:
+        """The shard itself, rows of it that fell to another backend, and the template's variants.
+
+        Returns:
+            The shard's own result.
+        """
+        from include.remote.fallback import parts
+
         own, *fallen = parts(store, ref)
         result = self._work(context, store, ref, own.shard, own.wanted(units))
         self._after(context, store, ref, result)
@@ -90,8 +109,7 @@ class StageOperator(BaseOperator):
                 self._work_fallen(context, store, ref, part, units)
         for variant in own.shard.variants:
             self._try_variant(context, store, variant)
-        done = result_ref(result, self._key(context, ref, "result"))
-        return done.model_dump(mode="json")
+        return result
 
     def _work_fallen(
         self,
@@ -113,7 +131,8 @@ class StageOperator(BaseOperator):
             result = self._work(context, store, part.ref, part.shard, wanted)
             self._after(context, store, own, result, part.ref)
         except UnderstudyError as error:
-            if error.retry and ti.try_number <= ti.max_tries:
+            waits = isinstance(error, LeaseHeld) and self._may_wait(context)
+            if waits or (error.retry and ti.try_number <= ti.max_tries):
                 raise
             self.log.error("%s: rows that fell are lost: %s", self.stage, error)
 
@@ -172,7 +191,8 @@ class StageOperator(BaseOperator):
         try:
             self._work(context, store, ref, shard, None)
         except UnderstudyError as error:
-            if error.retry and ti.try_number <= ti.max_tries:
+            waits = isinstance(error, LeaseHeld) and self._may_wait(context)
+            if waits or (error.retry and ti.try_number <= ti.max_tries):
                 raise
             self.log.error("%s: rows that try another backend are lost: %s", self.stage, error)
 
@@ -195,6 +215,9 @@ class StageOperator(BaseOperator):
         rows = None if units is None else tuple(shard.unit(unit) for unit in units)
         cache = ArtifactCache(store, ref.tenant)
         return demand(cache, shard, spec, rows=rows, chunk=self._chunk())
+
+    def _may_wait(self, context: Context) -> bool:
+        return may_wait(context, STAGES[self.stage].timeout)
 
     def _chunk(self) -> int | None:
         return int(self.shard["chunk"]) if self.by_chunk else None
@@ -240,6 +263,7 @@ class StageOperator(BaseOperator):
             result=result_key,
             attempt=max(1, ti.try_number),
             last_attempt=ti.try_number > ti.max_tries,
+            may_wait=self._may_wait(context),
             threads=settings.threads,
             chunk=self._chunk(),
         )

@@ -28,6 +28,8 @@ class StageRequest(Contract):
     attempt: int = Field(default=1, ge=1)
     last_attempt: bool = True
     """On the last attempt failed rows are recorded and the process exits 0."""
+    may_wait: bool = False
+    """Whether whoever asks waits for what others make now: such rows have not failed then."""
     threads: int = Field(default=1, ge=1)
     chunk: int | None = Field(default=None, ge=0)
     """Make only this chunk of a chunked stage's artifacts; the artifacts themselves come later."""

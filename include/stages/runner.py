@@ -18,7 +18,7 @@ from include.contracts.manifest import BackendRef, KeyMaterial, Manifest
 from include.contracts.plan import TEMPLATE_UNIT, ShardPlan, UnitPlan
 from include.contracts.stage import StageRequest, StageResult, UnitResult
 from include.demand import demand
-from include.errors import Bug, OutOfMemory, UnderstudyError, Usage
+from include.errors import Bug, LeaseHeld, OutOfMemory, UnderstudyError, Usage
 from include.keys import BACKEND_OF, chunk_material
 from include.settings import Settings
 from include.stages.chunked import Part, make_chunk, run_chunked
@@ -200,9 +200,12 @@ def _raise_what_decides(
 ) -> None:
     if spec.scope == "template" and errors:
         raise errors[0]
-    worth_it = [error for error in errors if error.retry]
+    held = [error for error in errors if isinstance(error, LeaseHeld)]
+    worth_it = [error for error in errors if error.retry and error not in held]
     if worth_it and not request.last_attempt:
         raise worth_it[0]
+    if held and (request.may_wait or not request.last_attempt):
+        raise held[0]
 
 
 @dataclass(frozen=True)
