@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,9 @@ class Stack:
         port: of UI and API, on 127.0.0.1 only.
         open_doors: everybody is an administrator without a login; else a password is made.
         dag_ids: the DAGs that it is not ready without.
+        options: further settings of Airflow, by ``SECTION__NAME``.
+        variables: further variables of its processes' environment.
+        boot_s: how long it may take to come up.
     """
 
     home: Path
@@ -65,6 +68,9 @@ class Stack:
     open_doors: bool = False
     settings: Settings = field(default_factory=Settings.from_env)
     dag_ids: tuple[str, ...] = DAGS
+    options: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    boot_s: float = BOOT_S
 
     @property
     def url(self) -> str:
@@ -125,8 +131,9 @@ class Stack:
             "API__BASE_URL": self.url,
             "API__WORKERS": "1",
             **self._secrets(),
+            **self.options,
         }
-        env = dict(os.environ)
+        env = {**os.environ, **self.variables}
         env.update({f"AIRFLOW__{name}": value for name, value in options.items()})
         venv_bin = str(Path(sys.prefix) / "bin")
         return {
@@ -175,6 +182,20 @@ class Stack:
             self.stop()
             raise
 
+    def pid(self, name: str) -> int:
+        """The process id of one of ``PROCESSES``."""
+        return int(self._state()["pids"][name]["pid"])
+
+    def restart(self, name: str) -> None:
+        """Start one of ``PROCESSES`` again that ended; returns at once.
+
+        What it left behind is remembered, so that ``stop`` ends it too.
+        """
+        state = self._state()
+        state.setdefault("former", []).append(state["pids"][name])
+        state["pids"][name] = self._spawn(name, PROCESSES[name], self.environment())
+        _write_private(self._pids, json.dumps(state))
+
     def _run(self, *command: str, env: dict[str, str]) -> None:
         log = self.log_dir / f"{command[0]}.log"
         with log.open("a") as stream:
@@ -198,7 +219,7 @@ class Stack:
         return {"name": name, "pid": process.pid, "started": _started(process.pid)}
 
     def _wait(self, pids: dict[str, dict[str, Any]]) -> None:
-        end = time.monotonic() + BOOT_S
+        end = time.monotonic() + self.boot_s
         steps = [self._healthy, self._dags_listed, self._warm]
         while steps:
             dead = [name for name, process in pids.items() if not _alive(process)]
@@ -206,7 +227,9 @@ class Stack:
                 log = self.log_dir / f"{dead[0]}.log"
                 raise StackError(f"Airflow's {dead[0]} ended while starting\n{_tail(log)}")
             if time.monotonic() > end:
-                raise StackError(f"Airflow did not come up in {BOOT_S:.0f} s; see {self.log_dir}")
+                raise StackError(
+                    f"Airflow did not come up in {self.boot_s:.0f} s; see {self.log_dir}"
+                )
             if steps[0]():
                 steps.pop(0)
             else:
@@ -240,13 +263,13 @@ class Stack:
             Whether something was running.
         """
         state = self._state()
-        alive = [p for p in state.get("pids", {}).values() if _alive(p)]
+        known = [*state.get("pids", {}).values(), *state.get("former", [])]
+        alive = [p for p in known if _left(p)]
         for sign in (signal.SIGTERM, signal.SIGKILL):
             for process in alive:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process["pid"], sign)
+                signal_session(process["pid"], sign)
             end = time.monotonic() + STOP_S
-            while time.monotonic() < end and any(_group_alive(p["pid"]) for p in alive):
+            while time.monotonic() < end and any(_members(p["pid"]) for p in alive):
                 time.sleep(0.1)
         self._pids.unlink(missing_ok=True)
         return bool(alive)
@@ -288,6 +311,36 @@ def _alive(process: dict[str, Any]) -> bool:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
     return _group_alive(pid) and _started(pid) == process["started"]
+
+
+def _left(process: dict[str, Any]) -> bool:
+    """Whether a process or, when it died, anything of its session is alive.
+
+    While a session has members the system gives its number to no other process.
+    """
+    now = _started(process["pid"])
+    return now in ("", process["started"]) and bool(_members(process["pid"]))
+
+
+def signal_session(leader: int, sign: signal.Signals) -> None:
+    """Send a signal to every process of a session: Airflow's tasks have groups of their own."""
+    for pid in _members(leader):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sign)
+
+
+def _members(leader: int) -> list[int]:
+    """The living processes of a session."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(leader, os.WNOHANG)
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == leader and fields[0] not in ("Z", "X"):
+                    found.append(int(entry.name))
+    return found
 
 
 def _group_alive(pid: int) -> bool:
