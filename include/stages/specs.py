@@ -212,7 +212,7 @@ _ALL = (
     ),
     StageSpec(
         name="publish",
-        version=1,
+        version=2,
         scope="row",
         artifacts=("publish",),
         upstream=("sign",),
