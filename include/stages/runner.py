@@ -18,7 +18,7 @@ from include.contracts.manifest import BackendRef, KeyMaterial, Manifest
 from include.contracts.plan import TEMPLATE_UNIT, ShardPlan, UnitPlan
 from include.contracts.stage import StageRequest, StageResult, UnitResult
 from include.demand import demand
-from include.errors import Bug, LeaseHeld, OutOfMemory, UnderstudyError, Usage
+from include.errors import Bug, LeaseHeld, OutOfMemory, StoreUnavailable, UnderstudyError, Usage
 from include.keys import BACKEND_OF, chunk_material
 from include.settings import Settings
 from include.stages.chunked import Part, make_chunk, run_chunked
@@ -34,6 +34,7 @@ from include.stages.context import (
 from include.stages.specs import STAGES, StageSpec
 from include.store import ObjectMissing, open_object, open_store
 from include.store.cache import ArtifactCache
+from include.store.disk_errors import FULL
 from include.store.lease import Lease
 from include.store.waiting import WAITING, TimedStore
 from models.registry import backend
@@ -251,7 +252,9 @@ def _run_unit(work: _Work, unit: UnitPlan) -> tuple[UnitResult, UnderstudyError 
     except MemoryError:
         failure = OutOfMemory(f"{spec.name} ran out of memory on {unit.id}")
     except Exception as error:  # a bug in one row must not lose the others
-        failure = Bug(f"{spec.name} failed on {unit.id}: {type(error).__name__}: {error}")
+        failure = from_the_system(error) or Bug(
+            f"{spec.name} failed on {unit.id}: {type(error).__name__}: {error}"
+        )
         events.emit("warning", unit=unit.id, message=traceback.format_exc())
     else:
         cost = start.since()
@@ -281,6 +284,17 @@ def _run_unit(work: _Work, unit: UnitPlan) -> tuple[UnitResult, UnderstudyError 
         cpu_seconds=round(cost.cpu, 3),
         io_seconds=round(cost.io, 3),
     ), failure
+
+
+def from_the_system(error: Exception) -> UnderstudyError | None:
+    """What the system refused to any code, as the error that decides the retry; None for a bug."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return StoreUnavailable(
+            f"no space for scratch files below {tempfile.gettempdir()} ({error}); free some space "
+            "there or set TMPDIR to a larger disk; the run then resumes",
+            code="disk.full",
+        )
+    return None
 
 
 def _make(work: _Work, artifact: str, unit: UnitPlan) -> Hold | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from include.contracts.stage import StageRequest
 from include.errors import BadFace, LeaseHeld, StoreUnavailable, UnderstudyError
-from include.stages.runner import _raise_what_decides
+from include.stages.runner import _raise_what_decides, from_the_system
 from include.stages.specs import STAGES
 
 HELD, DOWN, BAD = LeaseHeld("held"), StoreUnavailable("down"), BadFace("bad")
@@ -45,3 +47,13 @@ def test_a_failure_that_a_retry_may_mend_uses_up_an_attempt_although_others_wait
     with pytest.raises(LeaseHeld):
         decide([HELD, DOWN], last=True, may_wait=True)
     decide([DOWN, BAD], last=True, may_wait=True)
+
+
+def test_a_disk_that_is_full_is_no_bug_whoever_writes() -> None:
+    with pytest.raises(OSError, match="No space left") as caught:
+        Path("/dev/full").write_text("scratch")
+    found = from_the_system(caught.value)
+    assert isinstance(found, StoreUnavailable)
+    assert (found.code, found.retry) == ("disk.full", True)
+    assert from_the_system(ValueError("ours")) is None
+    assert from_the_system(FileNotFoundError(2, "ours too")) is None
