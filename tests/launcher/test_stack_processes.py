@@ -58,7 +58,9 @@ def stack_of(home, process, *, former=False):
 
 
 def gone(pid):
-    return not _started(pid) or open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z"
+    return (
+        not _started(pid) or open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z"
+    )
 
 
 def test_a_task_in_a_group_of_its_own_is_stopped_too(tmp_path, family):
