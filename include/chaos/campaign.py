@@ -45,12 +45,13 @@ def make_media(folder: Path, settings: Settings) -> None:
         raise UnderstudyError(f"the campaign's media could not be made:\n{tail}")
 
 
-def brief_for(folder: Path, tenant: str, settings: Settings) -> Path:
+def brief_for(folder: Path, tenant: str, settings: Settings, recipients: int = RECIPIENTS) -> Path:
     """Write the brief of one tenant, with consents that the tenant's key signed.
 
     Args:
         folder: where ``make_media`` left the media.
         tenant: whose campaign it is.
+        recipients: how many of them, at most ``RECIPIENTS``.
         settings: says where the development consent keys are.
 
     Returns:
@@ -58,7 +59,7 @@ def brief_for(folder: Path, tenant: str, settings: Settings) -> Path:
     """
     brief = yaml.safe_load((folder / "brief.yaml").read_text(encoding="utf-8"))
     with (folder / brief["recipients"]).open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+        rows = list(csv.DictReader(stream))[:recipients]
     own = folder / tenant
     own.mkdir(exist_ok=True)
     presenter = folder / brief["template"]["video"]

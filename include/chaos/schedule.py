@@ -116,7 +116,7 @@ def make_schedule(
             deck.remove(card)
             dealt.append(card)
         faults = [_planned(chance, kind) for kind in dealt]
-        cold = chance.random() < 1 / 3
+        cold = chance.random() < 1 / 4
         plans.append(RoundPlan(number, cold, tuple(sorted(faults, key=lambda f: f.at))))
     return plans
 

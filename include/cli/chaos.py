@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from include.chaos import invariants
-from include.chaos.campaign import CAMPAIGN, brief_for, give_template, make_media
+from include.chaos.campaign import CAMPAIGN, RECIPIENTS, brief_for, give_template, make_media
 from include.chaos.report import round_row, summary, table
 from include.chaos.rounds import Round, RoundFacts
 from include.chaos.schedule import KINDS, RoundPlan, make_schedule, possible
@@ -40,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--faults", default="", help="only these, separated by commas")
     parser.add_argument("--per-round", type=int, default=3, help="faults in each round")
+    parser.add_argument(
+        "--recipients", type=int, choices=range(1, RECIPIENTS + 1), default=RECIPIENTS
+    )
     parser.add_argument("--seed", type=int, default=1, help="the same seed plans the same faults")
     parser.add_argument("--store", choices=["dir", "s3"], default="dir")
     parser.add_argument("--database", choices=["sqlite", "postgres"], default="sqlite")
@@ -73,10 +77,10 @@ class _Chaos:
     def run(self) -> int:
         """Run everything; returns the exit code."""
         say = self._progress.line
-        state = Settings.from_env()
+        os.environ["UNDERSTUDY_STATE"] = str(HOME / "state")
         say("making the campaign's media")
         self._media = HOME / "campaign"
-        self._with_state(state)
+        make_media(self._media, Settings.from_env())
         say(f"starting Airflow, store {self._args.store}, database {self._args.database}")
         self._world.start()
         kinds = possible(self._world.having, [f for f in self._args.faults.split(",") if f])
@@ -94,12 +98,6 @@ class _Chaos:
         self._write(left_out)
         complete = len(self._rows) == len(plans)
         return 0 if complete and all(not row["wrong"] for row in self._rows) else 1
-
-    def _with_state(self, settings: Settings) -> None:
-        import os
-
-        os.environ["UNDERSTUDY_STATE"] = str(HOME / "state")
-        make_media(self._media, settings)
 
     def _prepare(self) -> None:
         """The undisturbed round: what everything is compared with, and how long it takes."""
@@ -125,7 +123,7 @@ class _Chaos:
         say = self._progress.line
         kinds = ", ".join(fault.kind for fault in plan.faults) or "undisturbed"
         say(f"round {plan.number}, {'cold' if plan.cold else 'warm'}: {kinds}")
-        brief = brief_for(self._media, tenant, self._world.settings)
+        brief = brief_for(self._media, tenant, self._world.settings, self._args.recipients)
         if not plan.cold:
             give_template(self._reference, tenant)
         going = Round(self._world, plan, brief, tenant, usual_s=usual_s, limit_s=limit_s, say=say)
