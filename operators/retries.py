@@ -1,8 +1,8 @@
 """Which errors are worth another try, and how often: the error tree's decisions, told to Airflow.
 
 What passes by itself (a store that restarts, a network that is cut, a disk that fills up) gets four
-retries with a backoff of 5, 15, 45 and 135 s: an outage of three minutes costs no row. What we did not
-foresee gets two: it will hardly be another thing the third time.
+retries with a backoff of 5, 15, 45 and 135 s: an outage of three minutes costs no row. What we did
+not foresee gets two: it will hardly be another thing the third time.
 """
 
 from __future__ import annotations

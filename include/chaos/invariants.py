@@ -39,7 +39,7 @@ ATTEMPTS_PER_SUCCESS = 2.0
 
 
 def digests(plan: CampaignPlan) -> dict[tuple[str, str], dict[str, str]]:
-    """Digest of every output of every artifact that a plan's rows and template have.
+    """Digest of every output of every artifact that a plan's rows and template have, and verdicts.
 
     Returns:
         By artifact and key: digest by output.
@@ -49,6 +49,8 @@ def digests(plan: CampaignPlan) -> dict[tuple[str, str], dict[str, str]]:
     found: dict[tuple[str, str], dict[str, str]] = {}
     for name, manifest in _manifests(cache, _units(plan)):
         outputs = {output: blob.sha256 for output, blob in manifest.outputs.items()}
+        if "verdict" in manifest.facts:
+            outputs["verdict"] = str(manifest.facts["verdict"])
         found[name, manifest.key] = outputs
     return found
 

@@ -67,6 +67,7 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     kinds = ", ".join(f"{f['kind']} {f['at_s']:.0f}s" for f in row["faults"])
+    kinds += "".join(f", no {kind}" for kind in row["not_injected"])
     recovered = "never" if row["recovered_s"] is None else f"{row['recovered_s']:.0f} s"
     per = row["attempts_per_success"]
     return (

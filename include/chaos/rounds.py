@@ -124,12 +124,12 @@ class Round:
         before = os.getloadavg()[0]
         self._start = time.monotonic()
         try:
-            while not self._trigger("first"):
-                time.sleep(POLL_S)
+            self._trigger_surely("first")
             self._until_ended()
             for _ in range(RERUNS):
                 if facts.timed_out or self._complete():
                     break
+                self._say(f"{self._now:6.1f} s  somebody is missing: triggered once more")
                 self._trigger_surely("rerun")
                 self._until_ended()
         finally:
@@ -195,7 +195,6 @@ class Round:
     def _trigger_surely(self, why: str) -> None:
         while not self._trigger(why) and self._now < self._limit:
             time.sleep(POLL_S)
-        self._say(f"{self._now:6.1f} s  somebody is missing: the campaign is triggered again")
 
     def _look(self) -> None:
         """Have somebody ask what became of the runs: an answer may be long in coming."""
