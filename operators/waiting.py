@@ -42,4 +42,5 @@ def wait_for(held: LeaseHeld, context: Context, limit: timedelta) -> NoReturn:
     if not may_wait(context, limit):
         raise held
     looked = int(context.get("task_reschedule_count") or 0)
-    raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=_delay_s(looked)))
+    again = datetime.now(UTC) + timedelta(seconds=_delay_s(looked))
+    raise AirflowRescheduleException(again)  # type: ignore[no-untyped-call]
