@@ -1,6 +1,6 @@
 """The small campaign that is broken: real people and codecs, a template of a few seconds.
 
-Media are made once, by a worker's process (``python -m include.chaos.campaign FOLDER``). Each round
+Media are made once, by a worker's process (``include.chaos.media``). Each round
 renders them for a tenant of its own, so that everything has to be made, while every key, and so
 every digest, is what the undisturbed reference round made.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import subprocess
-import sys
 from pathlib import Path
 
 import yaml
@@ -25,8 +24,6 @@ from include.store import open_store
 from include.store.cache import ArtifactCache
 
 RECIPIENTS = 3
-SIZE = (320, 240)
-SECONDS = 1.6
 CAMPAIGN = "chaos"
 
 
@@ -38,7 +35,7 @@ def make_media(folder: Path, settings: Settings) -> None:
     """
     if (folder / "brief.yaml").exists():
         return
-    command = [str(settings.worker_python), "-m", "include.chaos.campaign", str(folder)]
+    command = [str(settings.worker_python), "-m", "include.chaos.media", str(folder)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-10:])
@@ -120,24 +117,3 @@ def give_template(reference: CampaignPlan, tenant: str) -> None:
         for blob in found.outputs.values():
             store.copy(theirs.blob_key(blob.sha256), ours.blob_key(blob.sha256))
         ours.publish(found.material, found.outputs, found.facts, seconds=found.seconds)
-
-
-def main(argv: list[str]) -> int:
-    """Make the media; runs where stages run."""
-    from benchmarks.campaigns import Shape, make_campaign
-
-    folder = Path(argv[0])
-    part = folder.with_name(f".{folder.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    shape = Shape(face_share=0.08, on_screen=0.6, size=SIZE, seconds=SECONDS)
-    path = make_campaign(part, Settings.from_env(), RECIPIENTS, shape=shape, upscaler="lanczos")
-    brief = yaml.safe_load(path.read_text(encoding="utf-8"))
-    brief["policy"] |= {"min_success_ratio": 1.0, "review": "none"}
-    brief["output"]["scale"] = 1
-    path.write_text(yaml.safe_dump(brief, allow_unicode=True), encoding="utf-8")
-    part.rename(folder)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
