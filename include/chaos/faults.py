@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -108,10 +109,13 @@ def _fill_disk(world: World, chance: random.Random, trigger: Trigger) -> Injecte
     if disk is None:
         raise ValueError("there is no small disk")
     ballast = disk / "ballast"
-    room = os.statvfs(disk)
-    size = room.f_bavail * room.f_frsize
+    size = 0
     with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, size)
+        for step in (1 << 20, 1 << 12):  # others take and give space meanwhile
+            with contextlib.suppress(OSError):
+                while True:
+                    os.posix_fallocate(file.fileno(), size, step)
+                    size += step
     return Injected(f"filled the disk ({size >> 20} MiB)", lambda: ballast.unlink(missing_ok=True))
 
 

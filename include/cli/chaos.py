@@ -89,13 +89,15 @@ class _Chaos:
             say(f"not possible here: {', '.join(left_out)}")
         plans = make_schedule(self._args.seed, self._args.rounds, kinds, self._args.per_round)
         self._prepare()
-        for plan in plans:
-            if time.monotonic() > self._end:
-                say(f"time is up: {len(plans) - plan.number + 1} rounds were not begun")
-                break
-            self._round(plan)
-        print("\n" + table(self._rows) + "\n\n" + summary(self._rows))
-        self._write(left_out)
+        try:
+            for plan in plans:
+                if time.monotonic() > self._end:
+                    say(f"time is up: {len(plans) - plan.number + 1} rounds were not begun")
+                    break
+                self._round(plan)
+        finally:
+            print("\n" + table(self._rows) + "\n\n" + summary(self._rows))
+            self._write(left_out)
         complete = len(self._rows) == len(plans)
         return 0 if complete and all(not row["wrong"] for row in self._rows) else 1
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,8 +18,10 @@ from threading import Thread
 
 import pytest
 
+from include.chaos.faults import inject
 from include.chaos.processes import TOKEN, send, stage_mains, stage_processes
 from include.chaos.proxy import SlowProxy
+from include.chaos.schedule import Planned
 from include.chaos.world import World
 from include.settings import PROJECT
 
@@ -130,3 +133,24 @@ while sys.stdin.readline():
             assert abs(steady - time.monotonic()) < 30
     finally:
         process.communicate()
+
+
+def test_a_disk_is_filled_to_the_last_page_and_emptied_again() -> None:
+    if os.getuid() != 0:
+        pytest.skip("mounting needs root; without it there is no disk-full either")
+    world = World()
+    with tempfile.TemporaryDirectory() as folder:
+        world.scratch = Path(folder)
+        world._make_disk()
+        try:
+            if world.disk is None:
+                pytest.skip("this system mounts nothing; there is no disk-full either")
+            done = inject(world, Planned("disk-full", 0.5, 5.0, 1), lambda: True)
+            assert done is not None
+            assert done.heal is not None
+            with pytest.raises(OSError, match="No space left"):
+                (world.disk / "tmp" / "more").write_bytes(b"x" * (1 << 16))
+            done.heal()
+            (world.disk / "tmp" / "more").write_bytes(b"x" * (1 << 16))
+        finally:
+            world.stop()
