@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -76,6 +77,12 @@ def brief_for(folder: Path, tenant: str, settings: Settings, recipients: int = R
     path = folder / f"{tenant}.yaml"
     path.write_text(yaml.safe_dump(brief, allow_unicode=True), encoding="utf-8")
     return path
+
+
+def remove_brief(folder: Path, tenant: str) -> None:
+    """Remove what ``brief_for`` wrote."""
+    shutil.rmtree(folder / tenant, ignore_errors=True)
+    (folder / f"{tenant}.yaml").unlink(missing_ok=True)
 
 
 def _consent(

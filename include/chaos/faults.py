@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from include.chaos.processes import busy_workers, send, stage_mains, stage_processes, tasks
 from include.chaos.schedule import Planned
 from include.chaos.world import World
-from include.cli.stack import signal_session
+from include.cli.sessions import signal_session
 
 Trigger = Callable[[], object]
 """Starts the campaign of the round once more."""
@@ -67,19 +67,21 @@ def _kill_task(world: World, chance: random.Random, trigger: Trigger) -> Injecte
 
 def _kill_scheduler(world: World, chance: random.Random, trigger: Trigger) -> Injected:
     pid = world.stack.pid("scheduler")
+    world.down.add("scheduler")
     alone = chance.random() < 0.5
     if alone:
         send(pid, signal.SIGKILL)
     else:  # as a container runtime or systemd does
         signal_session(pid, signal.SIGKILL)
     with_whom = "alone, its workers live on" if alone else "with its workers"
-    return Injected(f"killed the scheduler {with_whom}", lambda: world.stack.restart("scheduler"))
+    return Injected(f"killed the scheduler {with_whom}", lambda: world.revive("scheduler"))
 
 
 def _kill_group(name: str) -> Callable[[World, random.Random, Trigger], Injected]:
     def kill(world: World, chance: random.Random, trigger: Trigger) -> Injected:
+        world.down.add(name)
         signal_session(world.stack.pid(name), signal.SIGKILL)
-        return Injected(f"killed the {name}", lambda: world.stack.restart(name))
+        return Injected(f"killed the {name}", lambda: world.revive(name))
 
     return kill
 

@@ -19,6 +19,7 @@ def round_row(
         "round": facts.number,
         "cold": facts.cold,
         "faults": [asdict(fault) for fault in facts.faults],
+        "restarted": facts.restarted,
         "not_injected": facts.not_injected,
         "runs": [
             {

@@ -60,6 +60,8 @@ class RoundFacts:
     tenant: str
     faults: list[Happened] = field(default_factory=list)
     runs: list[RunFacts] = field(default_factory=list)
+    restarted: list[str] = field(default_factory=list)
+    """Processes of Airflow that ended by themselves and were started again, and when."""
     not_injected: list[str] = field(default_factory=list)
     seconds: float = 0.0
     load: tuple[float, float] = (0.0, 0.0)
@@ -143,6 +145,9 @@ class Round:
     def _until_ended(self) -> None:
         while self._now < self._limit:
             self._break()
+            for name in self._world.supervise():
+                self.facts.restarted.append(f"{name} {self._now:.0f} s")
+                self._say(f"{self._now:6.1f} s  the {name} had ended; started again")
             self._look()
             if self._healing or not all(run.state in ENDED for run in self.facts.runs):
                 time.sleep(POLL_S)

@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ DISK_MIB = 768
 """Size of the small disk that can be filled."""
 
 BOOT_S = 600.0
+RESTART_S = 3.0
+"""How long the supervisor takes."""
 OPTIONS = {
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "5",
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
@@ -63,10 +66,13 @@ class World:
     disk: Path | None = None
     clock: Path | None = None
     netns: str = ""
+    down: set[str] = field(default_factory=set)
+    """Processes of Airflow that a fault keeps down."""
     scratch: Path = field(init=False)
     settings: Settings = field(init=False)
     stack: Stack = field(init=False)
     _ending: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _missed: dict[str, float] = field(default_factory=dict)
 
     def start(self) -> None:
         """Bring everything up."""
@@ -110,6 +116,26 @@ class World:
     def stop(self) -> None:
         """End everything that was started."""
         self._ending.close()
+
+    def supervise(self) -> list[str]:
+        """Start again what ended by itself, a few seconds after it was missed.
+
+        Returns:
+            What was started.
+        """
+        dead = [name for name in self.stack.dead() if name not in self.down]
+        now = time.monotonic()
+        self._missed = {name: self._missed.get(name, now) for name in dead}
+        due = [name for name, since in self._missed.items() if now - since >= RESTART_S]
+        for name in due:
+            self.stack.restart(name)
+            del self._missed[name]
+        return due
+
+    def revive(self, name: str) -> None:
+        """Start a process of Airflow again that a fault kept down."""
+        self.down.discard(name)
+        self.stack.restart(name)
 
     @property
     def having(self) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import signal
@@ -14,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from include.chaos import invariants
-from include.chaos.campaign import CAMPAIGN, RECIPIENTS, brief_for, give_template, make_media
+from include.chaos.campaign import (
+    CAMPAIGN,
+    RECIPIENTS,
+    brief_for,
+    give_template,
+    make_media,
+    remove_brief,
+    units_of,
+)
 from include.chaos.report import round_row, summary, table
 from include.chaos.rounds import Round, RoundFacts
 from include.chaos.schedule import KINDS, RoundPlan, make_schedule, possible
@@ -110,14 +117,12 @@ class _Chaos:
         self._reference: CampaignPlan = run.plan
         self._digests = invariants.digests(run.plan)
         self._usual = facts.seconds
-        table_file = self._media / facts.tenant / "recipients.csv"
-        with table_file.open(newline="", encoding="utf-8") as stream:
-            self._recipients = [row["id"] for row in csv.DictReader(stream)]
+        self._recipients = [row.id for shard in units_of(run.plan) for row in shard.rows]
         self._judge(facts)
 
     def _round(self, plan: RoundPlan) -> None:
         usual = self._usual if plan.cold else self._usual * 0.7
-        facts = self._carry_out(plan, usual_s=usual, limit_s=max(LEAST_LIMIT_S, 8 * self._usual))
+        facts = self._carry_out(plan, usual_s=usual, limit_s=max(LEAST_LIMIT_S, 5 * self._usual))
         self._judge(facts)
 
     def _carry_out(self, plan: RoundPlan, *, usual_s: float, limit_s: float) -> RoundFacts:
@@ -129,7 +134,10 @@ class _Chaos:
         if not plan.cold:
             give_template(self._reference, tenant)
         going = Round(self._world, plan, brief, tenant, usual_s=usual_s, limit_s=limit_s, say=say)
-        return going.run()
+        try:
+            return going.run()
+        finally:
+            remove_brief(self._media, tenant)
 
     def _judge(self, facts: RoundFacts) -> None:
         """Check every promise; remember and say what was found."""

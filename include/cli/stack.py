@@ -19,6 +19,7 @@ from typing import Any
 
 from include.cli.airflow_settings import load_over_rest, read_airflow_settings
 from include.cli.rest import AirflowApi
+from include.cli.sessions import alive, left, members, signal_session, started
 from include.errors import Transient
 from include.settings import PROJECT, Settings
 
@@ -186,6 +187,10 @@ class Stack:
         """The process id of one of ``PROCESSES``."""
         return int(self._state()["pids"][name]["pid"])
 
+    def dead(self) -> list[str]:
+        """Those of ``PROCESSES`` that ended; a scheduler does when it loses its database."""
+        return [name for name, process in self._state()["pids"].items() if not alive(process)]
+
     def restart(self, name: str) -> None:
         """Start one of ``PROCESSES`` again that ended; returns at once.
 
@@ -216,13 +221,13 @@ class Stack:
                 stderr=stream,
                 start_new_session=True,
             )
-        return {"name": name, "pid": process.pid, "started": _started(process.pid)}
+        return {"name": name, "pid": process.pid, "started": started(process.pid)}
 
     def _wait(self, pids: dict[str, dict[str, Any]]) -> None:
         end = time.monotonic() + self.boot_s
         steps = [self._healthy, self._dags_listed, self._warm]
         while steps:
-            dead = [name for name, process in pids.items() if not _alive(process)]
+            dead = [name for name, process in pids.items() if not alive(process)]
             if dead:
                 log = self.log_dir / f"{dead[0]}.log"
                 raise StackError(f"Airflow's {dead[0]} ended while starting\n{_tail(log)}")
@@ -251,7 +256,7 @@ class Stack:
     def running(self) -> bool:
         """Whether a stack that was started from this home is alive; takes over its port."""
         state = self._state()
-        if not state or not any(_alive(process) for process in state["pids"].values()):
+        if not state or not any(alive(process) for process in state["pids"].values()):
             return False
         self.port = int(state["port"])
         return True
@@ -264,15 +269,15 @@ class Stack:
         """
         state = self._state()
         known = [*state.get("pids", {}).values(), *state.get("former", [])]
-        alive = [p for p in known if _left(p)]
+        running = [p for p in known if left(p)]
         for sign in (signal.SIGTERM, signal.SIGKILL):
-            for process in alive:
+            for process in running:
                 signal_session(process["pid"], sign)
             end = time.monotonic() + STOP_S
-            while time.monotonic() < end and any(_members(p["pid"]) for p in alive):
+            while time.monotonic() < end and any(members(p["pid"]) for p in running):
                 time.sleep(0.1)
         self._pids.unlink(missing_ok=True)
-        return bool(alive)
+        return bool(running)
 
     def _state(self) -> dict[str, Any]:
         try:
@@ -296,61 +301,6 @@ def _write_private(path: Path, text: str) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as stream:
         stream.write(text)
-
-
-def _started(pid: int) -> str:
-    """When a process started, as the system counts; tells a reused pid. Empty when unknown."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _alive(process: dict[str, Any]) -> bool:
-    pid = int(process["pid"])
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    return _group_alive(pid) and _started(pid) == process["started"]
-
-
-def _left(process: dict[str, Any]) -> bool:
-    """Whether a process or, when it died, anything of its session is alive.
-
-    While a session has members the system gives its number to no other process.
-    """
-    now = _started(process["pid"])
-    return now in ("", process["started"]) and bool(_members(process["pid"]))
-
-
-def signal_session(leader: int, sign: signal.Signals) -> None:
-    """Send a signal to every process of a session: Airflow's tasks have groups of their own."""
-    for pid in _members(leader):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, sign)
-
-
-def _members(leader: int) -> list[int]:
-    """The living processes of a session."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(leader, os.WNOHANG)
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[3]) == leader and fields[0] not in ("Z", "X"):
-                    found.append(int(entry.name))
-    return found
-
-
-def _group_alive(pid: int) -> bool:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _tail(path: Path, lines: int = 15) -> str:

@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from include.cli.stack import Stack, _started
+from include.cli.sessions import started
+from include.cli.stack import Stack
 from include.settings import Settings
 
 pytestmark = pytest.mark.airflow
@@ -49,7 +50,7 @@ def family():
 
 
 def stack_of(home, process, *, former=False):
-    entry = {"name": "scheduler", "pid": process.pid, "started": _started(process.pid)}
+    entry = {"name": "scheduler", "pid": process.pid, "started": started(process.pid)}
     pids = {} if former else {"scheduler": entry}
     home.mkdir(exist_ok=True)
     state = {"port": 1, "pids": pids, "former": [entry] if former else []}
@@ -58,9 +59,7 @@ def stack_of(home, process, *, former=False):
 
 
 def gone(pid):
-    return (
-        not _started(pid) or open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z"
-    )
+    return not started(pid) or open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_task_in_a_group_of_its_own_is_stopped_too(tmp_path, family):
@@ -89,4 +88,14 @@ def test_a_process_that_got_the_number_later_is_left_alone(tmp_path, family):
     (tmp_path / "home/stack.json").write_text(json.dumps(state))
     assert not stack.stop()
     assert not gone(process.pid)
+    assert not gone(task)
+
+
+def test_what_ended_by_itself_is_known_dead_although_its_task_lives(tmp_path, family):
+    process, task = family
+    stack = stack_of(tmp_path / "home", process)
+    assert stack.dead() == []
+    process.kill()
+    process.wait()
+    assert stack.dead() == ["scheduler"]
     assert not gone(task)
