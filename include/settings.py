@@ -7,6 +7,8 @@ UNDERSTUDY_STORE           object store: a directory or ``s3://bucket/prefix`` (
 UNDERSTUDY_STATE           keys, digest index (~/.local/state/understudy)
 UNDERSTUDY_ROOTS           folders that briefs and their media may lie in, separated like PATH
                            (the project's folder)
+UNDERSTUDY_RUNTIME         where stages run: ``local`` processes or ``kubernetes`` pods (local)
+UNDERSTUDY_POD_*           how pods are made: see operators/runtimes/pod_settings.py
 UNDERSTUDY_WORKER_PYTHON   interpreter that runs stages (.venv/worker/bin/python)
 UNDERSTUDY_NUDITY_PYTHON   interpreter of the nudity detector (.venv/nudity/bin/python)
 UNDERSTUDY_CONSENT_KEYS    tenants' consent keys (below UNDERSTUDY_STATE)
@@ -61,6 +63,8 @@ class Settings:
     """By which new backends are judged; None for those of ``include.rollout``."""
     drift_policy: str = "warn"
     """What an open drift gate does to new campaigns (see ``include.drift.gates``)."""
+    runtime: str = "local"
+    """Where stages run (see ``operators.runtimes``)."""
     noop: bool = False
     """Stages do nothing (see ``operators.runtimes.noop``)."""
 
@@ -91,6 +95,7 @@ class Settings:
             shard_size=_count("UNDERSTUDY_SHARD_SIZE", 0, least=0),
             chunk_s=_number("UNDERSTUDY_CHUNK_S", 10.0),
             revoked=Path(revoked) if revoked else None,
+            runtime=env.get("UNDERSTUDY_RUNTIME") or "local",
             noop=env.get("UNDERSTUDY_NOOP") == "1",
             core_hour=_number("UNDERSTUDY_CORE_HOUR", 0.04),
             rollout_rules=Path(rules) if rules else None,

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from include.errors import Bug, UnderstudyError, Usage, error_for_exit
+from include.errors import Bug, UnderstudyError, error_for_exit
 from include.stages.specs import STAGES, StageSpec
 from operators.config import task_settings
-from operators.runtimes import LocalRuntime, NoopRuntime, Runtime
+from operators.runtimes import Runtime, choose_runtime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.contracts.plan import ShardPlan, ShardRef
-    from include.contracts.stage import StageResult, UnitResult
+    from include.contracts.stage import StageRequest, StageResult, UnitResult
     from include.demand import Demand
     from include.settings import Settings
     from include.store import ObjectStore
 
 PROGRESS_EVERY_S = 10.0
 """At most one progress line in the task log in this time, and one at the end."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Where a task goes on that was left while its stage ran elsewhere."""
+
+    plan: str
+    """Object key of the plan that was being worked on: the shard's own or a variant's."""
+    event: Mapping[str, Any]
 
 
 class StageOperator(BaseOperator):
@@ -41,7 +51,8 @@ class StageOperator(BaseOperator):
         shard: a ``ShardRef`` as plain data (templated; usually an XCom). A further item
             ``units`` limits the work to these unit ids; ``chunk`` says which chunk.
         by_chunk: make only one chunk of each artifact, for a task that makes the whole later.
-        runtime: where to run the stage: ``local``.
+        runtime: where to run the stage: ``local``, ``kubernetes``; by default as
+            ``UNDERSTUDY_RUNTIME`` says.
 
     Returns (XCom): a ``StageResultRef`` as plain data.
 
@@ -57,7 +68,7 @@ class StageOperator(BaseOperator):
         *,
         stage: str,
         shard: Mapping[str, Any],
-        runtime: str = "local",
+        runtime: str | None = None,
         by_chunk: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -70,18 +81,39 @@ class StageOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """See the class."""
+        return self._work_through(context, None)
+
+    def resume(
+        self, context: Context, event: dict[str, Any], plan: str, **told: Any
+    ) -> dict[str, Any]:
+        """Where Airflow goes on after a runtime left the task (see ``Runtime.resume``).
+
+        Args:
+            context: the task's.
+            event: what the trigger said.
+            plan: object key of the plan that was being worked on.
+            **told: what the runtime wants to know again.
+        """
+        return self._work_through(context, Resumed(plan, {**event, **told}))
+
+    def _work_through(self, context: Context, resumed: Resumed | None) -> dict[str, Any]:
+        """The shard, then its template's variants; from where the task was left, if it was."""
         from include.contracts.plan import ShardPlan
+        from include.contracts.stage import StageResult
         from include.runs import result_ref
         from include.store import open_store
 
         ref, units = _shard_ref(self.shard)
         store = open_store(ref.store)
         shard = ShardPlan.model_validate_json(store.get(ref.plan))
-        result = self._work(context, store, ref, shard, units)
-        for variant in shard.variants:
-            self._try_variant(context, store, variant)
-        done = result_ref(result, self._key(context, ref, "result"))
-        return done.model_dump(mode="json")
+        own = self._key(context, ref, "result")
+        if resumed is None or resumed.plan == ref.plan:
+            result = self._work(context, store, ref, shard, units, resumed)
+        else:
+            result = StageResult.model_validate_json(store.get(own))
+        for variant in _from(shard.variants, resumed):
+            self._try_variant(context, store, variant, resumed)
+        return result_ref(result, own).model_dump(mode="json")
 
     def _work(
         self,
@@ -90,23 +122,28 @@ class StageOperator(BaseOperator):
         ref: ShardRef,
         shard: ShardPlan,
         units: list[str] | None,
+        resumed: Resumed | None,
     ) -> StageResult:
         spec = STAGES[self.stage]
         settings = task_settings(store=ref.store)
         wanted = self._demand(store, ref, shard, units)
+        if resumed is not None and resumed.plan == ref.plan:
+            return self._run_stage(context, spec, ref, store, settings, wanted, resumed)
         self.log.info("%s: %d to make, %d not", spec.name, len(wanted.to_make), len(wanted.results))
         if wanted.to_make:
-            return self._run_stage(context, spec, ref, store, settings, wanted)
+            return self._run_stage(context, spec, ref, store, settings, wanted, None)
         return self._nothing_to_do(context, ref, store, wanted)
 
-    def _try_variant(self, context: Context, store: ObjectStore, ref: ShardRef) -> None:
+    def _try_variant(
+        self, context: Context, store: ObjectStore, ref: ShardRef, resumed: Resumed | None
+    ) -> None:
         """Make a variant of the template; the rows that need it fail alone when it cannot be."""
         from include.contracts.plan import ShardPlan
 
         shard = ShardPlan.model_validate_json(store.get(ref.plan))
         ti = context["ti"]
         try:
-            self._work(context, store, ref, shard, None)
+            self._work(context, store, ref, shard, None, resumed)
         except UnderstudyError as error:
             if error.retry and ti.try_number <= ti.max_tries:
                 raise
@@ -154,31 +191,22 @@ class StageOperator(BaseOperator):
         store: ObjectStore,
         settings: Settings,
         wanted: Demand,
+        resumed: Resumed | None,
     ) -> StageResult:
-        from include.contracts.stage import StageRequest
-
-        ti = context["ti"]
         result_key = self._key(context, ref, "result")
         request_key = self._key(context, ref, "request")
-        request = StageRequest(
-            stage=spec.name,
-            store=ref.store,
-            tenant=ref.tenant,
-            plan=ref.plan,
-            units=wanted.to_make,
-            run_id=context["run_id"],
-            result=result_key,
-            attempt=max(1, ti.try_number),
-            last_attempt=ti.try_number > ti.max_tries,
-            threads=settings.threads,
-            chunk=self._chunk(),
-        )
-        store.put(request_key, request.model_dump_json().encode())
-        runtime = self._choose_runtime(settings)
+        if resumed is None:
+            request = self._request(context, ref, settings, wanted)
+            store.put(request_key, request.model_dump_json().encode())
+        uri = f"{ref.store}#{request_key}"
+        runtime = choose_runtime(self.runtime, settings, context)
         events = EventLog(self.log)
         self._running = runtime
         try:
-            code = runtime.run(f"{ref.store}#{request_key}", spec, events)
+            if resumed is None:
+                code = runtime.run(uri, spec, events)
+            else:
+                code = runtime.resume(uri, spec, events, resumed.event)
         finally:
             self._running = None
         if code != 0:
@@ -186,13 +214,25 @@ class StageOperator(BaseOperator):
             raise error_for_exit(code, f"{spec.name} ({ref.label}) ended with {code}: {said}")
         return self._finish(store, result_key, wanted.results)
 
-    def _choose_runtime(self, settings: Settings) -> Runtime:
-        if self.runtime != "local":
-            raise Usage(f"there is no runtime {self.runtime!r}; known: local")
-        if settings.noop:
-            self.log.warning("UNDERSTUDY_NOOP is set: no stage is run, nothing will be published")
-            return NoopRuntime()
-        return LocalRuntime(settings.worker_python, threads=settings.threads)
+    def _request(
+        self, context: Context, ref: ShardRef, settings: Settings, wanted: Demand
+    ) -> StageRequest:
+        from include.contracts.stage import StageRequest
+
+        ti = context["ti"]
+        return StageRequest(
+            stage=self.stage,
+            store=ref.store,
+            tenant=ref.tenant,
+            plan=ref.plan,
+            units=wanted.to_make,
+            run_id=context["run_id"],
+            result=self._key(context, ref, "result"),
+            attempt=max(1, ti.try_number),
+            last_attempt=ti.try_number > ti.max_tries,
+            threads=settings.threads,
+            chunk=self._chunk(),
+        )
 
     def _finish(self, store: ObjectStore, key: str, settled: tuple[UnitResult, ...]) -> StageResult:
         """Read what the process wrote and add the units that it was not asked about."""
@@ -265,6 +305,14 @@ class EventLog:
             return
         self._next = now + PROGRESS_EVERY_S
         self._log.info("%s %s/%s %s", unit, done, total, message)
+
+
+def _from(variants: Sequence[ShardRef], resumed: Resumed | None) -> Sequence[ShardRef]:
+    """The variants that are still to do: all, or from the one where the task was left."""
+    plans = [variant.plan for variant in variants]
+    if resumed is None or resumed.plan not in plans:
+        return variants
+    return variants[plans.index(resumed.plan) :]
 
 
 def _shard_ref(shard: Mapping[str, Any]) -> tuple[ShardRef, list[str] | None]:

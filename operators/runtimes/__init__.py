@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from operators.runtimes.base import OnEvent, Runtime
+from operators.runtimes.choose import choose_runtime
 from operators.runtimes.local import LocalRuntime
 from operators.runtimes.noop import NoopRuntime
 
-__all__ = ["LocalRuntime", "NoopRuntime", "OnEvent", "Runtime"]
+__all__ = ["LocalRuntime", "NoopRuntime", "OnEvent", "Runtime", "choose_runtime"]
