@@ -14,6 +14,8 @@ UNDERSTUDY_NUDITY_PYTHON   interpreter of the nudity detector (.venv/nudity/bin/
 UNDERSTUDY_CONSENT_KEYS    tenants' consent keys (below UNDERSTUDY_STATE)
 UNDERSTUDY_BACKENDS        YAML file that declares backends with weights of your own; planner and
                            workers read it (none; see models/registry.py)
+UNDERSTUDY_QUEUES          Celery queues that stages' tasks are sent to, of ``cpu,io,gpu-small,
+                           gpu-large`` (none: Airflow's default queue)
 UNDERSTUDY_THREADS         threads per stage process (1)
 UNDERSTUDY_SLOTS           stage processes at a time on this machine (number of cores)
 UNDERSTUDY_SHARD_SIZE      recipients per shard; 0 chooses by campaign size (0)

@@ -13,6 +13,7 @@ from airflow.sdk import BaseOperator
 from include.errors import Bug, UnderstudyError, error_for_exit
 from include.stages.specs import STAGES, StageSpec
 from operators.config import task_settings
+from operators.queues import stage_queue
 from operators.runtimes import Runtime, choose_runtime
 
 if TYPE_CHECKING:
@@ -264,7 +265,9 @@ class StageOperator(BaseOperator):
 
 def _task_defaults(stage: str) -> dict[str, Any]:
     spec = STAGES[stage]
+    queue = stage_queue(spec)
     return {
+        **({"queue": queue} if queue else {}),
         "pool": spec.pool,
         "execution_timeout": spec.timeout,
         "map_index_template": "{{ task.shard['label'] }}",

@@ -1,6 +1,7 @@
 """``python -m include.stages NAME --request URI``: one stage, in this process.
 
 Prints one JSON event a line on stdout. Exit codes are those of ``include/errors.py``.
+``--self-test`` instead says whether this environment can run stages.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m include.stages", description=__doc__)
     parser.add_argument("stage", choices=list(STAGES), metavar="NAME", help=", ".join(STAGES))
     parser.add_argument("--request", required=True, metavar="URI", help="file or store-uri#key")
+    if (sys.argv[1:] if argv is None else argv) == ["--self-test"]:
+        return _self_test()
     args = parser.parse_args(argv)
     events = Events(args.stage, _claim_stdout())
     try:
@@ -41,6 +44,15 @@ def main(argv: list[str] | None = None) -> int:
         events.emit("error", message=traceback.format_exc(), data={"code": "bug"})
         return Bug.exit_code
     return 0
+
+
+def _self_test() -> int:
+    from include.stages.selftest import self_test
+
+    faults = self_test()
+    for fault in faults:
+        sys.stderr.write(f"{fault}\n")
+    return Bug.exit_code if faults else 0
 
 
 def _claim_stdout() -> TextIO:

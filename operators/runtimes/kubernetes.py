@@ -9,6 +9,7 @@ here.
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -175,6 +176,7 @@ class _Attempt:
             namespace=settings.namespace,
             labels={"understudy/stage": stage, WORK: work},
             kubernetes_conn_id=settings.connection,
+            config_file=None if settings.connection else os.environ.get("KUBECONFIG"),
             durable=True,
             deferrable=settings.deferrable,
             execution_timeout=timeout,

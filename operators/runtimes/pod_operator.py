@@ -19,7 +19,7 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from kubernetes.client.exceptions import ApiException
 
 from operators.runtimes.pod_failures import is_dead
-from operators.runtimes.pod_manifest import REQUEST, WORK
+from operators.runtimes.pod_manifest import REQUEST
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,6 +34,22 @@ class _Lines(PodManager):
     def __init__(self, take: TakeLine, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._take = take
+
+    def container_is_running(self, pod: Any, container_name: str) -> bool:
+        """A container on a lost node is running for ever, as far as the API server knows."""
+        return not self._is_dead(self.read_pod(pod)) and super().container_is_running(
+            pod, container_name
+        )
+
+    def await_pod_completion(self, pod: Any, *args: Any, **kwargs: Any) -> Any:
+        """Wait for a pod that lives."""
+        remote = self.read_pod(pod)
+        if self._is_dead(remote):
+            return remote
+        return super().await_pod_completion(pod, *args, **kwargs)
+
+    def _is_dead(self, remote: Any) -> bool:
+        return is_dead(self._client.api_client.sanitize_for_serialization(remote))
 
     def _log_message(self, message: str, *_args: Any, **_kwargs: Any) -> None:
         for line in message.splitlines():
@@ -65,36 +81,45 @@ class StagePod(KubernetesPodOperator):
         return _Lines(self._take_line, kube_client=self.client, callbacks=self.callbacks)
 
     def get_or_create_pod(self, pod_request_obj: Any, context: Context) -> Any:
-        """Attach to the pod of a task that was interrupted, if it still works; else start one."""
-        self._forget_dead_pods(context)
-        pod = super().get_or_create_pod(pod_request_obj, context)
+        """Take the pod of a task that was interrupted, if it works still or has succeeded."""
+        found = self._standing_pod(context)
+        if found is None:
+            found = super().get_or_create_pod(pod_request_obj, context)
         self.created = True
-        if pod is not pod_request_obj:
-            self.adopted = (pod.metadata.annotations or {}).get(REQUEST)
-            self.log.info("Attached to pod %s, which works on this already", pod.metadata.name)
-        return pod
+        if found is not pod_request_obj:
+            self.adopted = (found.metadata.annotations or {}).get(REQUEST)
+            self.log.info("Attached to pod %s, which works on this already", found.metadata.name)
+        return found
 
     def _get_pod_from_task_state_store(self, context: Context) -> Any:
-        """The pod that was started last, if it does this work and not another plan's."""
-        pod = super()._get_pod_from_task_state_store(context)
-        if pod is None:
-            return None
-        mine = (pod.metadata.labels or {}).get(WORK) == self.labels[WORK]
-        return pod if mine and not is_dead(self._plain(pod)) else None
+        """Nothing: pods are found by the label of their work, which says more than a name.
 
-    def _forget_dead_pods(self, context: Context) -> None:
-        """Mark them, so that no search by labels finds them, and have them deleted."""
+        The task's last pod may have worked on another plan, or be dead.
+        """
+        return None
+
+    def _standing_pod(self, context: Context) -> Any:
+        """An earlier try's pod that something can come of.
+
+        Dead ones are marked, so that no search finds them again, and deleted.
+        """
         selector = self._build_find_pod_label_selector(context)
         found = self.client.list_namespaced_pod(self.namespace, label_selector=selector).items
+        standing = None
         for pod in found:
-            if is_dead(self._plain(pod)):
-                self.log.info("Pod %s is dead; it is not attached to", pod.metadata.name)
-                self.patch_already_checked(pod, reraise=False)
-                self.process_pod_deletion(pod, reraise=False)
+            plain = self._plain(pod)
+            if plain["status"].get("phase") == "Succeeded" or not is_dead(plain):
+                standing = pod
+                continue
+            self.log.info("Pod %s is dead; it is not attached to", pod.metadata.name)
+            self.patch_already_checked(pod, reraise=False)
+            self.process_pod_deletion(pod, reraise=False)
+        return standing
 
     def cleanup(self, pod: Any, remote_pod: Any, *args: Any, **kwargs: Any) -> None:
         """Keep what the pod has to say, then clean up."""
-        self._keep_last_state(pod or remote_pod)
+        if pod or remote_pod:
+            self._keep_last_state(pod or remote_pod)
         super().cleanup(pod, remote_pod, *args, **kwargs)
 
     def _keep_last_state(self, pod: Any) -> None:

@@ -18,12 +18,12 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = ("podman", "runc", "netavark", "aardvark-dns", "iptables", "catatonit", "mmdebstrap")
-BASE = "localhost/understudy-test-base:1"
+BASE = "localhost/understudy-test-base:3"
 """What the Dockerfiles' argument BASE is in tests."""
 
 _LIBRARIES = (
     "ca-certificates", "libbz2-1.0", "libexpat1", "libffi8", "liblzma5", "libncursesw6",
-    "libreadline8", "libsqlite3-0", "libssl3", "libuuid1", "zlib1g",
+    "libreadline8", "libsqlite3-0", "libssl3", "libstdc++6", "libuuid1", "passwd", "zlib1g",
 )  # fmt: skip
 _CONF = """\
 [containers]
