@@ -18,8 +18,9 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = ("podman", "runc", "netavark", "aardvark-dns", "iptables", "catatonit", "mmdebstrap")
-BASE = "localhost/understudy-test-base:3"
+BASE = "localhost/understudy-test-base:4"
 """What the Dockerfiles' argument BASE is in tests."""
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _LIBRARIES = (
     "ca-certificates", "libbz2-1.0", "libexpat1", "libffi8", "liblzma5", "libncursesw6",
@@ -95,7 +96,7 @@ def base_image() -> str:
         _run("chroot", str(root), "ldconfig")
         archive = Path(folder) / "base.tar"
         _run("tar", "-C", str(root), "-cf", str(archive), ".")
-        podman("import", "--change", "ENV PATH=/usr/local/bin:/usr/bin:/bin", str(archive), BASE)
+        podman("import", "--change", f"ENV PATH={PATH}", str(archive), BASE)
     return BASE
 
 
