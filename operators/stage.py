@@ -84,18 +84,14 @@ class StageOperator(BaseOperator):
         """See the class."""
         return self._work_through(context, None)
 
-    def resume(
-        self, context: Context, event: dict[str, Any], plan: str, **told: Any
-    ) -> dict[str, Any]:
+    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Where Airflow goes on after a runtime left the task (see ``Runtime.resume``).
 
         Args:
             context: the task's.
-            event: what the trigger said.
-            plan: object key of the plan that was being worked on.
-            **told: what the runtime wants to know again.
+            event: what the trigger said, with the object key ``plan`` of what was worked on.
         """
-        return self._work_through(context, Resumed(plan, {**event, **told}))
+        return self._work_through(context, Resumed(event["plan"], event))
 
     def _work_through(self, context: Context, resumed: Resumed | None) -> dict[str, Any]:
         """The shard, then its template's variants; from where the task was left, if it was."""

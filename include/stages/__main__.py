@@ -14,8 +14,10 @@ from typing import TextIO
 
 from include.errors import Bug, OutOfMemory, UnderstudyError
 from include.stages.context import Events
+from include.stages.progress import keep_progress, progress_key
 from include.stages.runner import load_request, run_stage
 from include.stages.specs import STAGES
+from include.store import open_store
 
 SHAPES_KEPT = 32
 """Convolutions, of one shape each, that a thread keeps prepared; a network has under ten."""
@@ -33,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         request = load_request(args.request, args.stage)
         limit_libraries(request.threads)
+        if "#" in args.request:
+            key = progress_key(args.request.partition("#")[2])
+            events.also = keep_progress(open_store(request.store), key)
         run_stage(request, events)
     except UnderstudyError as error:
         events.emit("error", message=error.message, data={"code": error.code})

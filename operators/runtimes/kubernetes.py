@@ -12,6 +12,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ class KubernetesRuntime(Runtime):
         attempt = _Attempt(request_uri, spec, self._settings, self._threads)
         self._pod = pod = attempt.make(self._taker(on_event), spec.timeout)
         pod.created = True
-        pod.adopted = event.get("adopted")
+        pod.adopt(event.get("adopted"))
         code = self._end(attempt, lambda: pod.trigger_reentry(self._context, dict(event)))
         return code if code is not None else self.run(request_uri, spec, on_event)
 
@@ -115,7 +116,7 @@ class KubernetesRuntime(Runtime):
         try:
             wait()
         except TaskDeferred as deferred:
-            raise _goes_on_here(deferred, attempt.request, pod.adopted) from None
+            raise _goes_on_here(deferred) from None
         except Exception as error:
             if not isinstance(error, AirflowException) and not _is_api_error(error):
                 raise
@@ -128,6 +129,7 @@ class KubernetesRuntime(Runtime):
         if failure is None:
             attempt.take_result_of(pod.adopted)
             return 0
+        failure = attempt.with_progress(failure)
         attempt.record(failure, pod.last_pod)
         if pod.adopted and pod.adopted != attempt.request_uri and failure.error.retry:
             log.warning("The pod of an earlier try failed (%s); starting another", failure.message)
@@ -185,6 +187,7 @@ class _Attempt:
             startup_check_interval_seconds=1,
             poll_interval=_POLL_S,
             log_events_on_startup=False,
+            trigger_kwargs={"plan": request.plan},
             on_finish_action="delete_succeeded_pod" if settings.keep_failed else "delete_pod",
         )
 
@@ -202,6 +205,15 @@ class _Attempt:
             scratch_mib=self.needs.scratch_mib,
         )
         self._store.put(self._record_key(), record.model_dump_json().encode())
+
+    def with_progress(self, failure: PodFailure) -> PodFailure:
+        """Say how far the stage had come; its log may be gone with its node."""
+        from include.stages.progress import progress_key, read_progress
+
+        far = read_progress(self._store, progress_key(self._key))
+        if failure.exit_code is not None or far is None:
+            return failure
+        return replace(failure, message=f"{failure.message}; it had come to {far}")
 
     def take_result_of(self, adopted: str | None) -> None:
         """Where an earlier try's pod did the work, take its result as this try's."""
@@ -222,14 +234,15 @@ class _Attempt:
         return [PodRecord.model_validate_json(self._store.get(k)) for k in keys if k <= own]
 
 
-def _goes_on_here(deferred: Any, request: StageRequest, adopted: str | None) -> BaseException:
-    """The same deferral, but the task goes on with our operator's method."""
+def _goes_on_here(deferred: Any) -> BaseException:
+    """The same deferral, but the task goes on with our operator's method.
+
+    What that has to know travels in the trigger's event: ``dag.test()`` drops a deferral's own
+    arguments.
+    """
     from airflow.sdk.exceptions import TaskDeferred
 
-    told = {"plan": request.plan, "adopted": adopted}
-    return TaskDeferred(
-        trigger=deferred.trigger, method_name=RESUME, kwargs=told, timeout=deferred.timeout
-    )
+    return TaskDeferred(trigger=deferred.trigger, method_name=RESUME, timeout=deferred.timeout)
 
 
 def _is_api_error(error: Exception) -> bool:

@@ -87,9 +87,14 @@ class StagePod(KubernetesPodOperator):
             found = super().get_or_create_pod(pod_request_obj, context)
         self.created = True
         if found is not pod_request_obj:
-            self.adopted = (found.metadata.annotations or {}).get(REQUEST)
+            self.adopt((found.metadata.annotations or {}).get(REQUEST))
             self.log.info("Attached to pod %s, which works on this already", found.metadata.name)
         return found
+
+    def adopt(self, request_uri: str | None) -> None:
+        """Remember, also over a deferral, that the pod works on an earlier try's request."""
+        self.adopted = request_uri
+        self.trigger_kwargs = {**(self.trigger_kwargs or {}), "adopted": request_uri}
 
     def _get_pod_from_task_state_store(self, context: Context) -> Any:
         """Nothing: pods are found by the label of their work, which says more than a name.

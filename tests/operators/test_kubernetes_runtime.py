@@ -321,7 +321,7 @@ def test_a_deferrable_task_leaves_its_worker_and_comes_back_for_the_result(
     worker(say + WRITE_RESULT)
     deferred = left(operator("ingest_recipients", shard), pod_context)
     event = run_trigger(deferred)
-    ref = operator("ingest_recipients", shard).resume(pod_context, event, **deferred.kwargs)
+    ref = operator("ingest_recipients", shard).resume(pod_context, event)
     assert ref["made"] == 2
     assert "anna 9/9" in capsys.readouterr().out
     assert len(deferrable.created) == 1
@@ -334,7 +334,7 @@ def test_a_deferrable_task_comes_back_to_the_stages_error(
     deferred = left(operator("ingest_recipients", shard), pod_context)
     event = run_trigger(deferred)
     with pytest.raises(errors.BadInput, match="the reason"):
-        operator("ingest_recipients", shard).resume(pod_context, event, **deferred.kwargs)
+        operator("ingest_recipients", shard).resume(pod_context, event)
 
 
 def test_a_deferrable_task_learns_that_its_pod_is_gone(
@@ -345,7 +345,7 @@ def test_a_deferrable_task_learns_that_its_pod_is_gone(
     deferred = left(operator("ingest_recipients", shard), pod_context)
     event = run_trigger(deferred)
     with pytest.raises(errors.Preempted):
-        operator("ingest_recipients", shard).resume(pod_context, event, **deferred.kwargs)
+        operator("ingest_recipients", shard).resume(pod_context, event)
 
 
 def test_a_deferrable_task_works_through_its_templates_variants_one_by_one(
@@ -355,9 +355,10 @@ def test_a_deferrable_task_works_through_its_templates_variants_one_by_one(
     stage = "ingest_template"
     first = left(operator(stage, tries_another), pod_context)
     event = run_trigger(first)
-    second = left(operator(stage, tries_another), pod_context, event=event, **first.kwargs)
-    assert first.kwargs["plan"] != second.kwargs["plan"]
+    second = left(operator(stage, tries_another), pod_context, event=event)
+    plan = event["plan"]
     event = run_trigger(second)
-    ref = operator(stage, tries_another).resume(pod_context, event, **second.kwargs)
+    assert event["plan"] != plan
+    ref = operator(stage, tries_another).resume(pod_context, event)
     assert ref["made"] == 1
     assert len(deferrable.created) == 2
