@@ -168,6 +168,7 @@ class _Attempt:
             stage=stage,
             request_uri=self.request_uri,
             threads=self._threads,
+            timeout_s=timeout.total_seconds(),
         )
         request = self.request
         work = work_label(request.store, request.plan, stage, request.chunk)

@@ -27,6 +27,8 @@ WORK = "understudy/work"
 """Label: what the pod works on, whichever try started it."""
 _ROOM_MIB = 256
 """Beside the scratch volume, for logs."""
+_ROOM_S = 300
+"""After the task's own time limit, which is to come first."""
 
 
 def work_label(*parts: object) -> str:
@@ -67,6 +69,7 @@ def pod_manifest(
     stage: str,
     request_uri: str,
     threads: int,
+    timeout_s: float,
 ) -> dict[str, Any]:
     """The pod of a request.
 
@@ -77,6 +80,7 @@ def pod_manifest(
         stage: the stage's name.
         request_uri: ``store-uri#object-key``: all that the pod is told.
         threads: what the stage may use.
+        timeout_s: how long the task waits. A pod that nobody waits for any more ends soon after.
     """
     pod: dict[str, Any] = copy.deepcopy(dict(template))
     metadata = pod.setdefault("metadata", {})
@@ -84,6 +88,7 @@ def pod_manifest(
     metadata.setdefault("annotations", {})[REQUEST] = request_uri
     spec = pod["spec"]
     spec["restartPolicy"] = "Never"
+    spec["activeDeadlineSeconds"] = round(timeout_s) + _ROOM_S
     container = spec["containers"][0]
     container["image"] = (settings.gpu_image if needs.gpus else None) or settings.image
     container["command"] = ["python", "-m", "include.stages"]

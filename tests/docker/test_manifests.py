@@ -125,6 +125,7 @@ def test_pods_as_the_operator_sends_them_are_valid(validate):
             stage=spec.name,
             request_uri="s3://bucket/prefix#acme/run/x/001.request.json",
             threads=2,
+            timeout_s=spec.timeout.total_seconds(),
         )
         operator = KubernetesPodOperator(
             task_id=f"pod_{spec.name}", name="stage", namespace=settings.namespace,

@@ -74,13 +74,20 @@ def test_a_gpu_pod_gets_the_gpu_image_a_device_and_its_nodes():
     needs = pod_needs(STAGES["upscale"], 2, WITH_GPUS)
     template = load_template(WITH_GPUS, needs.pod_class)
     made = pod_manifest(
-        template, needs, WITH_GPUS, stage="upscale", request_uri="s3://b#k", threads=2
+        template,
+        needs,
+        WITH_GPUS,
+        stage="upscale",
+        request_uri="s3://b#k",
+        threads=2,
+        timeout_s=600,
     )
     container = made["spec"]["containers"][0]
     assert container["image"] == "worker:cuda"
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert container["resources"]["requests"]["cpu"] == "2000m"
     assert "cpu" not in container["resources"]["limits"]
+    assert made["spec"]["activeDeadlineSeconds"] == 900
     assert made["spec"]["nodeSelector"] == {"understudy/gpu": "small"}
     assert {t["key"] for t in made["spec"]["tolerations"]} == {"nvidia.com/gpu", "understudy/spot"}
     assert load_template(WITH_GPUS, needs.pod_class) == template, "the template is not changed"

@@ -8,6 +8,7 @@ a skip.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,10 @@ import sys
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from include.cli.environments import TOOLS
+from include.cli.pip_settings import pip_settings, uv_environment
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = ("podman", "runc", "netavark", "aardvark-dns", "iptables", "catatonit", "mmdebstrap")
@@ -114,6 +119,33 @@ def build(tag: str, dockerfile: str, *options: str) -> str:
         *options, str(PROJECT),
     )  # fmt: skip
     return tag
+
+
+@lru_cache
+def mirror_options() -> tuple[str, ...]:
+    """Let a build find packages where this machine's pip does; nothing of it stays in the image."""
+    settings = pip_settings(TOOLS.python)
+    wanted = uv_environment(settings, {})
+    folder = Path(tempfile.mkdtemp(prefix="understudy-mirrors-"))
+    lines = ["[global]", *(f"{n} = {v.strip()}".replace("\n", "\n  ") for n, v in settings.items())]
+    (folder / "pip.conf").write_text("\n".join(lines) + "\n")
+    toml = {
+        "find-links": [p for p in wanted.get("UV_FIND_LINKS", "").split(",") if p],
+        "extra-index-url": wanted.get("UV_EXTRA_INDEX_URL", "").split(),
+        "index-url": wanted.get("UV_INDEX_URL"),
+        "index-strategy": wanted.get("UV_INDEX_STRATEGY"),
+        "system-certs": True,
+    }
+    text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in toml.items() if value)
+    (folder / "uv.toml").write_text(text)
+    local = {"/etc/ssl/certs/ca-certificates.crt"}
+    for word in " ".join(settings.values()).split():
+        path = unquote(urlsplit(word).path) if word.startswith("file:") else word
+        if path.startswith("/") and Path(path).exists():
+            local.add(path.removesuffix("/simple"))
+    mounts = [f"{path}:{path}:ro" for path in sorted(local)]
+    mounts += [f"{folder}/pip.conf:/etc/pip.conf:ro", f"{folder}/uv.toml:/etc/uv/uv.toml:ro"]
+    return tuple(word for mount in mounts for word in ("--volume", mount))
 
 
 def _copy_python(prefix: Path) -> None:
