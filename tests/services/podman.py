@@ -18,8 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from include.cli.environments import TOOLS
-from include.cli.pip_settings import pip_settings, uv_environment
+from include.cli.environments import TOOLS, pinned
+from include.cli.pip_settings import has_cpu_torch, pip_settings, uv_environment
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = ("podman", "runc", "netavark", "aardvark-dns", "iptables", "catatonit", "mmdebstrap")
@@ -145,7 +145,11 @@ def mirror_options() -> tuple[str, ...]:
             local.add(path.removesuffix("/simple"))
     mounts = [f"{path}:{path}:ro" for path in sorted(local)]
     mounts += [f"{folder}/pip.conf:/etc/pip.conf:ro", f"{folder}/uv.toml:/etc/uv/uv.toml:ro"]
-    return tuple(word for mount in mounts for word in ("--volume", mount))
+    options = [word for mount in mounts for word in ("--volume", mount)]
+    torch = pinned("docker/worker/requirements.txt", "torch")
+    if has_cpu_torch(wanted.get("UV_FIND_LINKS", ""), torch):
+        options += ["--build-arg", "TORCH_BACKEND="]
+    return tuple(options)
 
 
 def _copy_python(prefix: Path) -> None:
