@@ -133,7 +133,7 @@ def servers(folder):
         at = f"postgres@127.0.0.1:{postgres}/airflow"
         yield {
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{at}",
-            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql://{at}",
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2://{at}",
             "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{redis}/0",
         }
     finally:
