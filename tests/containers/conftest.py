@@ -19,6 +19,8 @@ from tests.services.podman import build
 SYSTEM_TESTS = os.environ.get("UNDERSTUDY_SYSTEM_TESTS") == "1"
 IMAGE = "localhost/understudy-worker:test"
 
+collect_ignore = [] if os.environ.get("UNDERSTUDY_FULL_IMAGES") == "1" else ["test_full_images.py"]
+
 
 def pytest_collection_modifyitems(items):
     """Only where servers and containers may be installed; there nothing is skipped."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 import re
 import secrets
 import shutil
@@ -32,10 +31,6 @@ pytestmark = [
     pytest.mark.worker,
     pytest.mark.slow,
     pytest.mark.containers,
-    pytest.mark.skipif(
-        os.environ.get("UNDERSTUDY_FULL_IMAGES") != "1",
-        reason="builds images of 4 GB: set UNDERSTUDY_FULL_IMAGES=1",
-    ),
 ]
 
 WORKER, EXECUTOR = "localhost/understudy-worker:full", "localhost/understudy-airflow:executor"
