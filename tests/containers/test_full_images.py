@@ -14,7 +14,9 @@ import re
 import secrets
 import shutil
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -52,11 +54,19 @@ def executor(worker):
 def test_the_worker_image_is_healthy_and_keeps_no_mirror(worker):
     assert podman("run", "--rm", *HARDENED, worker).returncode == 0
     [found] = json.loads(podman("image", "inspect", worker).stdout)
-    health = found["Config"]["Healthcheck"]["Test"]
+    health = found["Healthcheck"]["Test"]
     assert health == ["CMD", "python", "-m", "include.stages", "--self-test"]
     look = "cat /etc/pip.conf /etc/uv/uv.toml 2>/dev/null; env"
     looked = podman("run", "--rm", "--entrypoint", "sh", worker, "-c", look)
     assert "index" not in looked.stdout
+
+
+@pytest.fixture
+def home():
+    """A folder that other users may look into."""
+    with tempfile.TemporaryDirectory(prefix="understudy-celery-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 class Deployment:
@@ -172,20 +182,20 @@ def wait_for(condition, deployment, seconds=600):
     raise AssertionError(deployment.logs())
 
 
-def test_a_campaign_is_rendered_by_celery_workers_each_with_its_queue(executor, tmp_path):
-    tiny = make_tiny(tmp_path)
+def test_a_campaign_is_rendered_by_celery_workers_each_with_its_queue(executor, home):
+    tiny = make_tiny(home)
     brief = tiny.write()
-    shutil.copytree(tiny.settings.state, tmp_path / "airflow" / "understudy")
-    for path in (tmp_path / "airflow", *(tmp_path / "airflow").rglob("*")):
+    shutil.copytree(tiny.settings.state, home / "airflow" / "understudy")
+    for path in (home / "airflow", *(home / "airflow").rglob("*")):
         shutil.chown(path, 50000, 0)
     port, logs_port = _free_ports(2)
-    with ceph_rgw() as endpoint, servers(tmp_path) as database, pytest.MonkeyPatch.context() as env:
+    with ceph_rgw() as endpoint, servers(home) as database, pytest.MonkeyPatch.context() as env:
         env.setenv("AWS_ACCESS_KEY_ID", endpoint.access_key)
         env.setenv("AWS_SECRET_ACCESS_KEY", endpoint.secret_key)
         uri = f"s3://celery/ads?endpoint={endpoint.url}"
         S3Store(uri).client.create_bucket(Bucket="celery")
         values = variables(port, logs_port, uri, endpoint, database)
-        deployment = Deployment(executor, tmp_path, values, tiny.root)
+        deployment = Deployment(executor, home, values, tiny.root)
         deployment.start("migrate", wait=True)
         try:
             deployment.start("api-server", "airflow", "api-server", "--port", str(port))
