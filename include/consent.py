@@ -1,8 +1,9 @@
 """Consent: issued (development), loaded, verified. Runs wherever the contracts run.
 
 Keys live under the state directory, or under ``UNDERSTUDY_CONSENT_KEYS`` in production, where
-only public keys exist: ``<tenant>/public/<key id>.pem``. Verification reads nothing else, so a
-worker never holds a key that could issue consent.
+only public keys exist: ``<tenant>/public/<key id>.pem``, or ``<tenant>.<key id>.pem`` where folders
+cannot be nested (a ConfigMap). Verification reads nothing else, so a worker never holds a key that
+could issue consent.
 """
 
 from __future__ import annotations
@@ -250,6 +251,8 @@ def verify_consent(
 def _check_signature(signed: SignedConsent, keys: Path) -> None:
     record = signed.record
     path = keys / record.tenant / "public" / f"{signed.key_id}.pem"
+    flat = keys / f"{record.tenant}.{signed.key_id}.pem"
+    path = flat if flat.exists() else path
     try:
         public = _read_public(path.read_bytes())
     except (OSError, ValueError) as error:

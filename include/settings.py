@@ -9,11 +9,17 @@ UNDERSTUDY_S3_READ_S       seconds without a byte until a request to S3 counts a
 UNDERSTUDY_STATE           keys, digest index (~/.local/state/understudy)
 UNDERSTUDY_ROOTS           folders that briefs and their media may lie in, separated like PATH
                            (the project's folder)
+UNDERSTUDY_RUNTIME         where stages run: ``local`` processes, ``kubernetes`` pods, at model APIs
+                           where one can do the stage (``remote``), or ``hybrid``: own machines
+                           first, APIs when a deadline would be missed (local)
+UNDERSTUDY_POD_*           how pods are made: see operators/runtimes/pod_settings.py
 UNDERSTUDY_WORKER_PYTHON   interpreter that runs stages (.venv/worker/bin/python)
 UNDERSTUDY_NUDITY_PYTHON   interpreter of the nudity detector (.venv/nudity/bin/python)
 UNDERSTUDY_CONSENT_KEYS    tenants' consent keys (below UNDERSTUDY_STATE)
 UNDERSTUDY_BACKENDS        YAML file that declares backends with weights of your own; planner and
                            workers read it (none; see models/registry.py)
+UNDERSTUDY_QUEUES          Celery queues that stages' tasks are sent to, of ``cpu,io,gpu-small,
+                           gpu-large`` (none: Airflow's default queue)
 UNDERSTUDY_THREADS         threads per stage process (1)
 UNDERSTUDY_SLOTS           stage processes at a time on this machine (number of cores)
 UNDERSTUDY_SHARD_SIZE      recipients per shard; 0 chooses by campaign size (0)
@@ -24,8 +30,6 @@ UNDERSTUDY_NOOP            1: stages do nothing; for benchmarks of the graph, wh
 UNDERSTUDY_CORE_HOUR       price of one core for an hour, for cost figures (0.04)
 UNDERSTUDY_ROLLOUT_RULES   YAML file of rules by which new backends are judged
                            (include/rollout/rules.yaml)
-UNDERSTUDY_RUNTIME         where stages that a model API can do are run: local, remote, or hybrid
-                           (own machines first, APIs when a deadline would be missed) (local)
 UNDERSTUDY_REMOTE          YAML file that declares model APIs, prices and fallbacks (none; see
                            include/remote/config.py). UNDERSTUDY_REMOTE_TOKEN, or what an endpoint's
                            token_env names, holds its bearer token
@@ -51,6 +55,8 @@ from include.errors import Usage
 from include.provenance.state import state_dir
 
 PROJECT = Path(__file__).resolve().parent.parent
+RUNTIMES = ("local", "kubernetes", "remote", "hybrid")
+"""Where stages can be run; the first is the default."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Settings:
     drift_policy: str = "warn"
     """What an open drift gate does to new campaigns (see ``include.drift.gates``)."""
     runtime: str = "local"
-    """Where stages that a model API can do are run: ``local``, ``remote`` or ``hybrid``."""
+    """Where stages run: one of ``RUNTIMES`` (see ``operators.runtimes``)."""
     burst: int = 4
     """Tasks beside ``slots`` that may wait or be at an API, when the runtime is hybrid."""
     remote_callback: str = ""
@@ -115,7 +121,7 @@ class Settings:
             noop=env.get("UNDERSTUDY_NOOP") == "1",
             core_hour=_number("UNDERSTUDY_CORE_HOUR", 0.04),
             rollout_rules=Path(rules) if rules else None,
-            runtime=_choice("UNDERSTUDY_RUNTIME", ("local", "remote", "hybrid")),
+            runtime=_choice("UNDERSTUDY_RUNTIME", RUNTIMES),
             burst=_count("UNDERSTUDY_BURST", 4, least=0),
             remote_callback=env.get("UNDERSTUDY_REMOTE_CALLBACK") or "",
             deadline_s=_number("UNDERSTUDY_DEADLINE_S", 0.0),

@@ -17,9 +17,9 @@ from include.cli.environments import ENVIRONMENTS, ROOT, TOOLS, ensure
 from include.cli.lanes import Command, Done, run_lanes
 from include.cli.launcher import child_environment
 
-AIRFLOW_TESTS = ("dags", "operators", "plugins", "launcher", "live")
+AIRFLOW_TESTS = ("dags", "operators", "plugins", "launcher", "docker", "live")
 """Below ``tests``: run where Airflow is."""
-WORKER_TESTS = ("models", "include", "benchmarks")
+WORKER_TESTS = ("models", "include", "benchmarks", "containers")
 """Below ``tests``: run where stages run."""
 KERNEL_TESTS = (
     "include/contracts",

@@ -11,6 +11,19 @@ _WORKER = ("--override", "docker/worker/overrides.txt")
 LOCKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("requirements.txt", ("requirements.in",)),
     ("docker/worker/requirements.txt", ("docker/worker/requirements.in", *_WORKER)),
+    (
+        "docker/worker/requirements-cuda.txt",
+        (
+            "docker/worker/requirements.in",
+            *_WORKER,
+            "--constraint",
+            "docker/worker/requirements.txt",
+        ),
+    ),
+    (
+        "docker/airflow/requirements.txt",
+        ("docker/airflow/requirements.in", "--constraint", "requirements.txt"),
+    ),
     ("docker/nudity/requirements.txt", ("docker/nudity/requirements.in",)),
     ("tests/locks/airflow.txt", ("requirements.txt", "tests/requirements.in")),
     (
@@ -35,11 +48,16 @@ def lock(arguments: list[str]) -> int:
         command = [str(TOOLS.path / "bin" / "uv"), "pip", "compile", "--python-version", "3.11"]
         command += ["--no-emit-find-links", "--no-emit-index-url", "--no-header"]
         command += ["--no-annotate", "-q", *arguments, "-o", target, *sources]
-        command += torch_options(target, settings)
-        with step(target):
+        env = dict(settings)
+        (ROOT / target).touch()
+        if "cuda" in target:
+            env.pop("UV_FIND_LINKS", None)  # where CPU builds of torch lie
+        else:
+            command += torch_options(target, settings)
             _mark_torch(target, "+cpu")  # the build to prefer: the plain one needs all of CUDA
+        with step(target):
             try:
-                run(command, "lock", settings, cwd=str(ROOT))
+                run(command, "lock", env, cwd=str(ROOT))
             finally:
                 _mark_torch(target, "")
     sys.stdout.write("Locks are up to date; environments follow on the next command.\n")

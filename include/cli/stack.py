@@ -28,7 +28,9 @@ PROCESSES = {
     "dag-processor": ("dag-processor",),
     "api-server": ("api-server",),
 }
-"""No triggerer: nothing here defers, and questions to people wait without one."""
+"""No triggerer: local stages do not defer, and questions to people wait without one."""
+TRIGGERER = {"triggerer": ("triggerer", "--skip-serve-logs")}
+"""Where stages are pods, their tasks wait in it."""
 BOOT_S = 180.0
 STOP_S = 8.0
 DAGS = ("campaign_render", "render_ad")
@@ -169,7 +171,8 @@ class Stack:
         self.password()
         env = self.environment()
         self._run("db", "migrate", env=env)
-        pids = {name: self._spawn(name, args, env) for name, args in PROCESSES.items()}
+        processes = PROCESSES | (TRIGGERER if self.settings.runtime == "kubernetes" else {})
+        pids = {name: self._spawn(name, args, env) for name, args in processes.items()}
         _write_private(self._pids, json.dumps({"port": self.port, "pids": pids}))
         try:
             self._wait(pids)

@@ -27,6 +27,8 @@ from include.verdict import DECISION
 
 REVIEW_DAYS = 60
 """How long a question that nobody answers keeps what it is about."""
+_OTHER_RECORDS = (".progress.json", ".pod.json")
+"""Beside a run's requests and results; they name no plan."""
 _NAMES = ("shard-", "template", "plan-")
 """Beginnings of the names of shard plans: a campaign's, and those of rows that fell back."""
 _BEATS_S = 300.0
@@ -110,7 +112,7 @@ class LivePlans:
             if "/review/" in info.key:
                 if info.modified >= now - timedelta(days=REVIEW_DAYS):
                     asked.append(info.key)
-            elif info.modified >= since:
+            elif info.modified >= since and not info.key.endswith(_OTHER_RECORDS):
                 newest[run] = info
         found.update(filter(None, in_parallel(self._plan_of_record, newest.values())))
         found.update(filter(None, in_parallel(self._plan_of_question, asked)))

@@ -1,6 +1,7 @@
 """``python -m include.stages NAME --request URI``: one stage, in this process.
 
 Prints one JSON event a line on stdout. Exit codes are those of ``include/errors.py``.
+``--self-test`` instead says whether this environment can run stages.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import TextIO
 
 from include.errors import Bug, OutOfMemory, UnderstudyError
 from include.stages.context import Events
+from include.stages.progress import keep_progress, progress_key
 from include.stages.runner import from_the_system, load_request, run_stage
 from include.stages.specs import STAGES
+from include.store import open_store
 
 SHAPES_KEPT = 32
 """Convolutions, of one shape each, that a thread keeps prepared; a network has under ten."""
@@ -25,11 +28,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m include.stages", description=__doc__)
     parser.add_argument("stage", choices=list(STAGES), metavar="NAME", help=", ".join(STAGES))
     parser.add_argument("--request", required=True, metavar="URI", help="file or store-uri#key")
+    if (sys.argv[1:] if argv is None else argv) == ["--self-test"]:
+        return _self_test()
     args = parser.parse_args(argv)
     events = Events(args.stage, _claim_stdout())
     try:
         request = load_request(args.request, args.stage)
         limit_libraries(request.threads)
+        if "#" in args.request:
+            key = progress_key(args.request.partition("#")[2])
+            events.also = keep_progress(open_store(request.store), key)
         run_stage(request, events)
     except UnderstudyError as error:
         events.emit("error", message=error.message, data={"code": error.code})
@@ -43,6 +51,15 @@ def main(argv: list[str] | None = None) -> int:
         events.emit("error", message=message, data={"code": code})
         return known.exit_code if known else Bug.exit_code
     return 0
+
+
+def _self_test() -> int:
+    from include.stages.selftest import self_test
+
+    faults = self_test()
+    for fault in faults:
+        sys.stderr.write(f"{fault}\n")
+    return Bug.exit_code if faults else 0
 
 
 def _claim_stdout() -> TextIO:

@@ -71,6 +71,8 @@ class Events:
     def __init__(self, stage: str, stream: TextIO | None = None) -> None:
         self._stage = stage
         self._stream = stream or sys.stdout
+        self.also: Callable[[Mapping[str, Any]], None] | None = None
+        """Gets every event too, once it is set."""
 
     def emit(self, event: str, **fields: Any) -> None:
         """Write an event; fields as in ``contracts.stage.Event``."""
@@ -78,6 +80,8 @@ class Events:
         body = line.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
         self._stream.write(json.dumps(body, ensure_ascii=False) + "\n")
         self._stream.flush()
+        if self.also is not None:
+            self.also(body)
 
 
 Resource = TypeVar("Resource", bound=AbstractContextManager[Any])

@@ -32,6 +32,14 @@ class StageSpec:
     timeout: timedelta = timedelta(minutes=30)
     memory_mib: int = 2048
     """Declared need, for pods and for placing."""
+    cpu: float = 1.0
+    """Cores it keeps busy with one thread."""
+    scratch_mib: int = 4096
+    """Local disk for its inputs, intermediates and outputs."""
+    gpu: str = ""
+    """GPU that it makes use of where the deployment has one: ``small``, ``large`` or none."""
+    spot: bool = True
+    """Whether it may run on machines that are taken away at short notice."""
     chunked: bool = False
     """Whether a long template is worked through in chunks, each an artifact of its own."""
     remote: bool = False
@@ -78,6 +86,8 @@ _ALL = (
         upstream=("ingest_template", "track_face"),
         after=_TEMPLATE_CHECKED,
         timeout=timedelta(hours=2),
+        gpu="large",
+        scratch_mib=8192,
         chunked=True,
     ),
     StageSpec(
@@ -88,6 +98,8 @@ _ALL = (
         upstream=("ingest_template", "track_face"),
         after=_TEMPLATE_CHECKED,
         timeout=timedelta(hours=2),
+        gpu="large",
+        scratch_mib=8192,
         chunked=True,
     ),
     StageSpec(
@@ -155,6 +167,7 @@ _ALL = (
         artifacts=("upscale",),
         upstream=("ingest_template", "track_face", "analyse_face", "face_swap"),
         timeout=timedelta(hours=1),
+        gpu="small",
         chunked=True,
         remote=True,
     ),
@@ -175,6 +188,7 @@ _ALL = (
         ),
         after=_CHECKED,
         timeout=timedelta(hours=1),
+        scratch_mib=8192,
         chunked=True,
     ),
     StageSpec(
@@ -209,6 +223,8 @@ _ALL = (
         pool="io",
         timeout=timedelta(minutes=10),
         memory_mib=512,
+        scratch_mib=2048,
+        spot=False,
     ),
     StageSpec(
         name="publish",
@@ -220,6 +236,8 @@ _ALL = (
         pool="io",
         timeout=timedelta(minutes=10),
         memory_mib=512,
+        scratch_mib=2048,
+        spot=False,
     ),
 )
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from include.errors import Bug
 from include.stages.specs import StageSpec
 
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -26,7 +27,26 @@ class Runtime(ABC):
 
         Returns:
             The exit code of the stage contract; negative when a signal ended the process.
+
+        Raises:
+            UnderstudyError: the runtime knows more than an exit code says.
         """
+
+    def resume(
+        self, request_uri: str, spec: StageSpec, on_event: OnEvent, event: Mapping[str, Any]
+    ) -> int:
+        """Go on where ``run`` left the task, for runtimes that do not wait in the worker.
+
+        Args:
+            request_uri: as for ``run``.
+            spec: as for ``run``.
+            on_event: as for ``run``.
+            event: what the trigger said.
+
+        Returns:
+            As ``run``.
+        """
+        raise Bug(f"{type(self).__name__} does not leave its task")
 
     @abstractmethod
     def kill(self) -> None:

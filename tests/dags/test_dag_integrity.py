@@ -20,6 +20,7 @@ HEAVY = (
     "pandas",
     "boto3",
     "kubernetes",
+    "airflow.providers.cncf.kubernetes.operators",
     "c2pa",
     "mediapipe",
     "scipy",

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,15 @@ def test_a_key_that_the_tenant_does_not_have_is_refused(office: Office) -> None:
     with pytest.raises(ConsentError) as caught:
         office.verify(forged)
     assert caught.value.code == "consent.unknown_key"
+
+
+def test_keys_may_lie_flat_where_folders_cannot_be_nested(office: Office, tmp_path: Path) -> None:
+    signed = office.issue()
+    [key] = office.keys.glob("*/public/*.pem")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    (flat / f"{key.parent.parent.name}.{key.name}").write_bytes(key.read_bytes())
+    assert replace(office, keys=flat).verify(signed) == office.verify(signed)
 
 
 def test_a_signature_under_a_known_key_id_by_another_key_is_refused(office: Office) -> None:

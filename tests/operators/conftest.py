@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.operators.pod_fixtures import cluster, deferrable, pod_context  # noqa: F401
+
 PROJECT = Path(__file__).resolve().parents[2]
 if "AIRFLOW_HOME" not in os.environ:
     HOME = Path(tempfile.mkdtemp(prefix="understudy-airflow-"))
@@ -121,3 +123,22 @@ def publish(store, tmp_path):
         cache.publish(material, {"out": (file, "application/octet-stream")}, {})
 
     return make
+
+
+@pytest.fixture
+def tries_another(store, shard):
+    """The shard's template as a plan of its own, with a variant that another row needs."""
+    from include.contracts.plan import ShardPlan, ShardRef
+
+    plan = ShardPlan.model_validate_json(store.get(shard["plan"]))
+    materials = {
+        name: material.model_copy(update={"params": {"tries": "another"}})
+        for name, material in plan.template.materials.items()
+    }
+    other = plan.template.model_copy(update={"materials": materials})
+    variant = plan.model_copy(update={"rows": (), "template": other})
+    store.put("acme/plan/p/template-2.json", variant.model_dump_json().encode())
+    ref = ShardRef.model_validate({**shard, "plan": "acme/plan/p/template-2.json"})
+    own = plan.model_copy(update={"rows": (), "variants": (ref,)})
+    store.put("acme/plan/p/template.json", own.model_dump_json().encode())
+    return {**shard, "plan": "acme/plan/p/template.json"}

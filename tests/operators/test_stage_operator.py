@@ -209,6 +209,13 @@ def test_an_unknown_runtime_is_a_usage_error(store, shard, worker, context):
         task.execute(context)
 
 
+def test_stages_wait_in_the_queue_of_their_class_where_there_is_one(shard, monkeypatch):
+    assert operator("upscale", shard).queue == "default"
+    monkeypatch.setenv("UNDERSTUDY_QUEUES", "cpu, io,gpu-large")
+    stages = ("upscale", "upscale_plate", "sign")
+    assert [operator(s, shard).queue for s in stages] == ["cpu", "gpu-large", "io"]
+
+
 def test_the_latest_results_of_a_run_are_found_failed_tries_included(store, shard, worker, context):
     from include.contracts.plan import CampaignPlan
     from include.runs import latest_results
@@ -231,25 +238,6 @@ def test_the_latest_results_of_a_run_are_found_failed_tries_included(store, shar
     )
     refs = latest_results(plan, context["ti"].dag_id, context["run_id"])
     assert [ref.result.rpartition("/")[2] for ref in refs] == ["002.result.json"]
-
-
-@pytest.fixture
-def tries_another(store, shard):
-    """The shard's template as a plan of its own, with a variant that another row needs."""
-    from include.contracts.plan import ShardPlan, ShardRef
-
-    plan = ShardPlan.model_validate_json(store.get(shard["plan"]))
-    materials = {
-        name: material.model_copy(update={"params": {"tries": "another"}})
-        for name, material in plan.template.materials.items()
-    }
-    other = plan.template.model_copy(update={"materials": materials})
-    variant = plan.model_copy(update={"rows": (), "template": other})
-    store.put("acme/plan/p/template-2.json", variant.model_dump_json().encode())
-    ref = ShardRef.model_validate({**shard, "plan": "acme/plan/p/template-2.json"})
-    own = plan.model_copy(update={"rows": (), "variants": (ref,)})
-    store.put("acme/plan/p/template.json", own.model_dump_json().encode())
-    return {**shard, "plan": "acme/plan/p/template.json"}
 
 
 def results_of(store):

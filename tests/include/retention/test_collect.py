@@ -199,6 +199,8 @@ def test_a_run_that_still_writes_keeps_its_plan_alive(world: World) -> None:
     world.age(100)
     body = request.model_dump_json().encode()
     world.store.put(f"{TENANT}/run/campaign_render/r/shard.compose/001.request.json", body)
+    # What names no plan, and comes later in the list, does not hide it.
+    world.store.put(f"{TENANT}/run/campaign_render/r/shard.compose/002.progress.json", b"{}")
     world.collect()
     assert world.there() == {"face_swap a"}
 

@@ -1,0 +1,276 @@
+"""What docker/kubernetes makes: valid for three Kubernetes versions, and no right too many."""
+
+from __future__ import annotations
+
+import copy
+
+import jsonschema
+import pytest
+import yaml
+
+from include.settings import PROJECT
+from tests.docker.conftest import KUBERNETES, documents, manifests
+
+pytestmark = pytest.mark.airflow
+
+STRING_MAP = {"type": "object", "additionalProperties": {"type": "string"}}
+SCALED_OBJECT = {
+    # After KEDA's documentation of ScaledObject and of its Prometheus trigger; not KEDA's own.
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["apiVersion", "kind", "metadata", "spec"],
+    "properties": {
+        "apiVersion": {"const": "keda.sh/v1alpha1"},
+        "kind": {"const": "ScaledObject"},
+        "metadata": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["name", "namespace"],
+            "properties": {
+                "name": {"type": "string", "pattern": "^[a-z0-9-]{1,63}$"},
+                "namespace": {"type": "string"},
+                "labels": STRING_MAP,
+                "annotations": STRING_MAP,
+            },
+        },
+        "spec": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["scaleTargetRef", "triggers"],
+            "properties": {
+                "scaleTargetRef": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["name"],
+                    "properties": {
+                        "apiVersion": {"type": "string"},
+                        "kind": {"enum": ["Deployment", "StatefulSet"]},
+                        "name": {"type": "string"},
+                    },
+                },
+                "pollingInterval": {"type": "integer", "minimum": 1},
+                "cooldownPeriod": {"type": "integer", "minimum": 0},
+                "minReplicaCount": {"type": "integer", "minimum": 0},
+                "maxReplicaCount": {"type": "integer", "minimum": 1},
+                "triggers": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "required": ["type", "metadata"],
+                        "properties": {
+                            "type": {"const": "prometheus"},
+                            "metadata": {
+                                "type": "object",
+                                "additionalProperties": False,
+                                "required": ["serverAddress", "query", "threshold"],
+                                "properties": {
+                                    "serverAddress": {"type": "string", "pattern": "^https?://"},
+                                    "query": {"type": "string"},
+                                    "threshold": {"type": "string", "pattern": r"^[0-9.]+$"},
+                                    "activationThreshold": {"type": "string"},
+                                    "ignoreNullValues": {"enum": ["true", "false"]},
+                                },
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def of_kind(*kinds):
+    return [part for _, part in manifests() if part["kind"] in kinds]
+
+
+def test_every_object_is_valid_for_three_versions(validate):
+    named = [item for item in manifests() if item[1]["kind"] != "ScaledObject"]
+    templates = [(path.name, documents(path)[0]) for path in sorted(KUBERNETES.glob("pods/*.yaml"))]
+    assert len(templates) == 4
+    assert validate(named + templates) == []
+
+
+def test_the_validation_finds_a_misspelt_field(validate):
+    [wrong] = documents(KUBERNETES / "pods/cpu.yaml")
+    wrong["spec"]["serviceAcountName"] = wrong["spec"].pop("serviceAccountName")
+    said = validate([("wrong", wrong)])
+    assert len(said) == 3
+    assert all("serviceAcountName" in line for line in said)
+
+
+def test_pods_as_the_operator_sends_them_are_valid(validate):
+    from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+    from kubernetes.client import ApiClient
+
+    from include.stages.specs import STAGES
+    from operators.runtimes.pod_manifest import load_template, pod_manifest
+    from operators.runtimes.pod_needs import PodRecord, pod_needs
+    from operators.runtimes.pod_settings import PodSettings
+
+    settings = PodSettings(gpu_image="understudy-worker:cuda")
+    lost = PodRecord(
+        pod="p", node="node-1", error="Preempted", code="pod.evicted", message="", pod_class="cpu",
+        memory_mib=1, scratch_mib=1,
+    )  # fmt: skip
+    named = []
+    for spec in STAGES.values():
+        needs = pod_needs(spec, 2, settings, [lost])
+        manifest = pod_manifest(
+            load_template(settings, needs.pod_class),
+            needs,
+            settings,
+            stage=spec.name,
+            request_uri="s3://bucket/prefix#acme/run/x/001.request.json",
+            threads=2,
+            timeout_s=spec.timeout.total_seconds(),
+        )
+        operator = KubernetesPodOperator(
+            task_id=f"pod_{spec.name}", name="stage", namespace=settings.namespace,
+            kubernetes_conn_id=None, pod_template_dict=manifest,
+        )  # fmt: skip
+        pod = ApiClient().sanitize_for_serialization(operator.build_pod_request_obj(dry_run=True))
+        container = pod["spec"]["containers"][0]
+        assert container["args"][0] == spec.name
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+        assert pod["spec"]["restartPolicy"] == "Never"
+        named.append((spec.name, pod))
+    assert validate(named) == []
+
+
+def test_scaled_objects_follow_kedas_documentation_and_scale_what_the_values_make():
+    values = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+    celery = values["workers"]["celery"]
+    assert celery["persistence"]["enabled"] is False, "else the workers are a StatefulSet"
+    made = {f"airflow-worker-{part['name']}" for part in celery["sets"]}
+    pools = yaml.safe_load((PROJECT / "airflow_settings.yaml").read_text())["airflow"]["pools"]
+    scaled = of_kind("ScaledObject")
+    assert {part["spec"]["scaleTargetRef"]["name"] for part in scaled} == made
+    for part in scaled:
+        jsonschema.validate(part, SCALED_OBJECT)
+        assert part["spec"]["scaleTargetRef"]["kind"] == "Deployment"
+        [trigger] = part["spec"]["triggers"]
+        pool = part["metadata"]["name"].removeprefix("airflow-worker-")
+        assert pool in {each["pool_name"] for each in pools}
+        for metric in ("airflow_pool_queued_slots", "airflow_pool_running_slots"):
+            assert f'{metric}{{pool="{pool}"}}' in trigger["metadata"]["query"]
+
+
+def test_a_scaled_object_with_a_misspelt_field_is_found():
+    wrong = copy.deepcopy(of_kind("ScaledObject")[0])
+    wrong["spec"]["maxReplicas"] = wrong["spec"].pop("maxReplicaCount")
+    with pytest.raises(jsonschema.ValidationError, match="maxReplicas"):
+        jsonschema.validate(wrong, SCALED_OBJECT)
+
+
+def test_no_role_has_a_wildcard_or_reaches_beyond_stage_pods():
+    roles = of_kind("Role", "ClusterRole")
+    assert {role["kind"] for role in roles} == {"Role"}
+    for role in roles:
+        assert role["metadata"]["namespace"] == "understudy-stages"
+        for rule in role["rules"]:
+            assert rule["apiGroups"] == [""]
+            assert set(rule["resources"]) <= {"pods", "pods/log", "events"}
+            assert set(rule["verbs"]) <= {"create", "get", "list", "patch", "delete"}
+    for binding in of_kind("RoleBinding"):
+        accounts = [subject["name"] for subject in binding["subjects"]]
+        assert set(accounts) <= {"airflow-worker", "airflow-triggerer"}
+    assert not of_kind("ClusterRoleBinding")
+
+
+def test_stage_pods_have_an_account_without_rights_or_token():
+    [account] = of_kind("ServiceAccount")
+    assert account["automountServiceAccountToken"] is False
+    bound = [s["name"] for b in of_kind("RoleBinding") for s in b["subjects"]]
+    assert account["metadata"]["name"] not in bound
+
+
+@pytest.mark.parametrize("path", sorted(KUBERNETES.glob("pods/*.yaml")), ids=lambda p: p.stem)
+def test_stage_pods_can_do_nothing_but_work(path):
+    spec = documents(path)[0]["spec"]
+    assert spec["serviceAccountName"] == "understudy-stage"
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+    [container] = spec["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    for volume in spec.get("volumes", ()):
+        assert set(volume) <= {"name", "secret", "configMap"}
+
+
+def test_only_signing_pods_see_the_signing_key():
+    seen = {
+        path.stem
+        for path in KUBERNETES.glob("pods/*.yaml")
+        if "understudy-signer" in path.read_text()
+    }
+    assert seen == {"io"}
+
+
+def test_stages_reach_names_and_the_store_and_nobody_reaches_them():
+    policies = {part["metadata"]["name"]: part["spec"] for part in of_kind("NetworkPolicy")}
+    assert policies["deny-all"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    others = [spec for name, spec in policies.items() if name != "deny-all"]
+    assert all("ingress" not in spec for spec in others)
+    ports = {p["port"] for spec in others for rule in spec["egress"] for p in rule["ports"]}
+    assert ports == {53, 443, 8080}
+    blocks = [
+        to["ipBlock"] for spec in others for rule in spec["egress"] for to in rule["to"]
+        if "ipBlock" in to
+    ]  # fmt: skip
+    assert all("169.254.0.0/16" in block["except"] for block in blocks)
+
+
+def test_each_budget_leaves_its_component_drainable():
+    values = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+    replicas = {
+        "scheduler": values["scheduler"]["replicas"],
+        "api-server": values["apiServer"]["replicas"],
+        "triggerer": values["triggerer"]["replicas"],
+    }
+    budgets = of_kind("PodDisruptionBudget")
+    assert {part["spec"]["selector"]["matchLabels"]["component"] for part in budgets} == set(
+        replicas
+    )
+    for part in budgets:
+        component = part["spec"]["selector"]["matchLabels"]["component"]
+        assert part["spec"]["minAvailable"] < replicas[component]
+
+
+def test_namespaces_of_stages_are_restricted():
+    [stages] = [n for n in of_kind("Namespace") if n["metadata"]["name"] == "understudy-stages"]
+    assert stages["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_what_is_named_exists():
+    """Config maps, accounts and priority classes that pods name; secrets are made by others."""
+    made = {(part["kind"], part["metadata"]["name"]) for _, part in manifests()}
+    for path in KUBERNETES.glob("pods/*.yaml"):
+        spec = documents(path)[0]["spec"]
+        assert ("ServiceAccount", spec["serviceAccountName"]) in made
+        assert ("PriorityClass", spec["priorityClassName"]) in made
+        for source in spec["containers"][0]["envFrom"]:
+            if "configMapRef" in source:
+                assert ("ConfigMap", source["configMapRef"]["name"]) in made
+        for volume in spec.get("volumes", ()):
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in made
+    assert not [part for _, part in manifests() if part["kind"] == "Secret"]
+
+
+def test_the_project_says_of_every_setting_in_the_values_what_it_means():
+    from include import settings
+    from operators.runtimes import pod_settings
+
+    values = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+    said = f"{settings.__doc__}{pod_settings.__doc__}"
+    for variable in values["env"]:
+        assert variable["name"] in said

@@ -1,0 +1,364 @@
+"""The Kubernetes runtime: KubernetesPodOperator against a small API, pods as local processes.
+
+Not Kubernetes: see ``tests/services/kube_api.py``. The same against containers: tests/containers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+
+import pytest
+
+from include import errors
+from include.contracts.stage import StageRequest, StageResult
+from tests.operators.conftest import WRITE_RESULT
+from tests.operators.pod_fixtures import run_trigger
+
+pytestmark = pytest.mark.airflow
+
+SLEEP = "import time; print('working', flush=True); time.sleep(120)"
+FAIL = "print(json.dumps({{'event': 'error', 'message': 'the reason'}})); sys.exit({})"
+
+
+def operator(stage, shard, **more):
+    from operators.stage import StageOperator
+
+    return StageOperator(task_id=stage, stage=stage, shard=shard, **more)
+
+
+def another_try(context, number):
+    context["ti"].try_number = number
+    return context
+
+
+def resources_of(pod):
+    return pod.container["resources"]["limits"]
+
+
+def while_it_works(api, act):
+    """Do something to the first pod once its stage has begun."""
+
+    def later(pod):
+        def wait():
+            pod.wait_for_line("working")
+            act(pod)
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    api.on_create = later
+
+
+def test_a_stage_runs_in_a_pod_that_is_told_only_where_its_request_is(
+    store, shard, worker, cluster, pod_context
+):
+    worker.writes_result()
+    ref = operator("ingest_recipients", shard).execute(pod_context)
+    assert (ref["made"], ref["failed"]) == (2, 0)
+    [pod] = cluster.created
+    command, _, uri = pod.container["args"]
+    assert command == "ingest_recipients"
+    request = StageRequest.model_validate_json(store.get(uri.partition("#")[2]))
+    assert request.units == ("anna", "tom")
+    assert len(json.dumps(pod.container["args"])) < 400
+    assert not cluster.pods, "a pod that succeeded is deleted"
+
+
+def test_a_published_campaign_starts_no_pod_and_asks_no_cluster(
+    store, shard, worker, cluster, pod_context, publish
+):
+    for unit in ("anna", "tom"):
+        publish(shard, unit, "publish")
+    for stage in ("ingest_recipients", "face_swap", "publish"):
+        ref = operator(stage, shard).execute(pod_context)
+        assert (ref["made"], ref["hit"]) == (0, 2)
+    assert cluster.calls == []
+
+
+def test_a_pod_asks_for_what_its_stage_declares(
+    store, shard, worker, cluster, pod_context, publish
+):
+    from tests.operators.test_stage_operator import ready_to_compose
+
+    worker.writes_result()
+    ready_to_compose(publish, shard, "anna", "tom")
+    operator("compose", shard).execute(pod_context)
+    [pod] = cluster.created
+    assert resources_of(pod) == {"memory": "2048Mi", "ephemeral-storage": "8448Mi"}
+    spec = pod.manifest["spec"]
+    assert {"key": "understudy/spot", "operator": "Exists"} in spec["tolerations"]
+    assert {"name": "scratch", "emptyDir": {"sizeLimit": "8192Mi"}} in spec["volumes"]
+    assert spec["automountServiceAccountToken"] is False
+    assert pod.container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_what_the_stage_says_reaches_the_task_log_as_it_comes(
+    store, shard, worker, cluster, pod_context, capsys
+):
+    say = "print(json.dumps({'event': 'progress', 'unit': 'anna', 'done': 5, 'total': 9}))\n"
+    worker(say + WRITE_RESULT)
+    operator("ingest_recipients", shard).execute(pod_context)
+    assert "anna 5/9" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (1, errors.Bug),
+        (65, errors.BadInput),
+        (70, errors.OutOfMemory),
+        (75, errors.Transient),
+        (77, errors.Refused),
+        (80, errors.Preempted),
+    ],
+)
+def test_the_stages_exit_code_decides_as_in_a_local_process(
+    store, shard, worker, cluster, pod_context, code, error
+):
+    worker(FAIL.format(code))
+    with pytest.raises(error, match="the reason") as caught:
+        operator("ingest_recipients", shard).execute(pod_context)
+    assert type(caught.value) is error
+    assert not cluster.pods
+
+
+def test_out_of_memory_gets_twice_as_much_on_the_next_try_and_no_more_than_there_is(
+    store, shard, worker, cluster, pod_context, monkeypatch
+):
+    monkeypatch.setenv("UNDERSTUDY_POD_MEMORY_MAX_MIB", "6000")
+    worker("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    for number in (1, 2, 3):
+        with pytest.raises(errors.OutOfMemory):
+            operator("ingest_recipients", shard).execute(another_try(pod_context, number))
+    asked = [resources_of(pod)["memory"] for pod in cluster.created]
+    assert asked == ["2048Mi", "4096Mi", "6000Mi"]
+
+
+def test_an_evicted_pod_is_made_again_elsewhere_and_never_attached_to(
+    store, shard, worker, cluster, pod_context, monkeypatch
+):
+    monkeypatch.setenv("UNDERSTUDY_POD_KEEP_FAILED", "1")
+    worker(SLEEP)
+    while_it_works(cluster, cluster.evict)
+    with pytest.raises(errors.Preempted, match="node was low on resource"):
+        operator("ingest_recipients", shard).execute(pod_context)
+    cluster.on_create = None
+    worker.writes_result()
+    ref = operator("ingest_recipients", shard).execute(another_try(pod_context, 2))
+    assert ref["made"] == 2
+    first, second = cluster.created
+    assert first.name in cluster.pods, "kept, to be looked at"
+    affinity = second.manifest["spec"]["affinity"]["nodeAffinity"]
+    [term] = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert term["preference"]["matchExpressions"][0]["values"] == ["test-node-1"]
+
+
+@pytest.mark.parametrize("loss", ["lose_node", "forget"])
+def test_a_pod_whose_node_is_lost_or_that_somebody_deletes_is_not_waited_for(
+    store, shard, worker, cluster, pod_context, loss
+):
+    worker(SLEEP)
+    while_it_works(cluster, getattr(cluster, loss))
+    with pytest.raises(errors.Preempted):
+        operator("ingest_recipients", shard).execute(pod_context)
+
+
+def test_after_two_losses_no_spot_node_is_taken(store, shard, worker, cluster, pod_context):
+    worker(SLEEP)
+    while_it_works(cluster, cluster.evict)
+    for number in (1, 2, 3):
+        with pytest.raises(errors.Preempted):
+            operator("ingest_recipients", shard).execute(another_try(pod_context, number))
+    spots = [bool(pod.manifest["spec"].get("tolerations")) for pod in cluster.created]
+    assert spots == [True, True, False]
+
+
+def test_a_pod_that_no_node_takes_is_tried_again_later(
+    store, shard, worker, cluster, pod_context, monkeypatch
+):
+    monkeypatch.setenv("UNDERSTUDY_POD_START_S", "1")
+    cluster.unschedulable = 1
+    with pytest.raises(errors.Transient, match="Insufficient memory") as caught:
+        operator("ingest_recipients", shard).execute(pod_context)
+    assert caught.value.code == "pod.unschedulable"
+    assert not cluster.pods
+
+
+def test_an_image_that_is_not_there_is_not_tried_again(
+    store, shard, worker, cluster, pod_context, monkeypatch
+):
+    monkeypatch.setenv("UNDERSTUDY_POD_IMAGE", "nowhere/worker:1")
+    with pytest.raises(errors.Usage, match="UNDERSTUDY_POD_IMAGE") as caught:
+        operator("ingest_recipients", shard).execute(pod_context)
+    assert caught.value.code == "pod.image"
+
+
+def test_a_secret_that_is_missing_is_named(store, shard, worker, cluster, pod_context, monkeypatch):
+    monkeypatch.setenv("UNDERSTUDY_POD_START_S", "1")
+    del cluster.secrets["understudy-store"]
+    with pytest.raises(errors.Usage, match="understudy-store") as caught:
+        operator("ingest_recipients", shard).execute(pod_context)
+    assert caught.value.code == "pod.config"
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "error", "code"),
+    [
+        (403, "pods is forbidden: exceeded quota: stages", errors.Transient, "pod.quota"),
+        (403, "pods is forbidden: cannot create resource", errors.Usage, "pod.refused"),
+        (422, "spec.containers[0].image: Required value", errors.Usage, "pod.refused"),
+    ],
+)
+def test_a_refusal_of_the_api_server_is_told_as_what_it_means(
+    store, shard, worker, cluster, pod_context, status, said, error, code
+):
+    cluster.refuse = (status, said)
+    with pytest.raises(error, match=re.escape(said)) as caught:
+        operator("ingest_recipients", shard).execute(pod_context)
+    assert caught.value.code == code
+
+
+def test_without_a_cluster_the_setting_is_named(
+    store, shard, worker, pod_context, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("UNDERSTUDY_RUNTIME", "kubernetes")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("UNDERSTUDY_POD_DEFERRABLE", "0")
+    with pytest.raises(errors.Usage, match="UNDERSTUDY_POD_CONNECTION"):
+        operator("ingest_recipients", shard).execute(pod_context)
+
+
+class WorkerDied(BaseException):
+    """Ends a task as abruptly as a test can."""
+
+
+def dies_once(monkeypatch):
+    """The worker dies while it waits for its pod: nothing is cleaned up."""
+    from operators.runtimes.pod_operator import StagePod
+
+    def die(self, pod):
+        pod_of = next(iter(StagePod.cluster.pods.values()))
+        pod_of.wait_for_line("working")
+        raise WorkerDied
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StagePod, "await_pod_start", die)
+        patch.setattr(StagePod, "post_complete_action", lambda self, **_: None)
+        yield
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["still works", "has succeeded since"])
+def test_a_task_whose_worker_died_takes_the_result_of_the_pod_that_it_started(
+    store, shard, worker, cluster, pod_context, monkeypatch, tmp_path, ended
+):
+    from operators.runtimes.pod_operator import StagePod
+
+    go_on = tmp_path / "go-on"
+    wait = (
+        f"import os, time\nprint('working', flush=True)\nwhile not os.path.exists({str(go_on)!r}): "
+    )
+    worker(wait + "time.sleep(0.05)\n" + WRITE_RESULT)
+    monkeypatch.setattr(StagePod, "cluster", cluster, raising=False)
+    for _ in dies_once(monkeypatch):
+        with pytest.raises(WorkerDied):
+            operator("ingest_recipients", shard).execute(pod_context)
+    [pod] = cluster.created
+    if ended:
+        go_on.touch()
+        with pod.news:
+            assert pod.news.wait_for(lambda: pod.exit_code == 0, 60)
+    else:
+        cluster.on_read = lambda _: go_on.touch()
+    ref = operator("ingest_recipients", shard).execute(another_try(pod_context, 2))
+    assert len(cluster.created) == 1
+    assert ref["made"] == 2
+    assert "/002.result.json" in ref["result"]
+    assert StageResult.model_validate_json(store.get(ref["result"])).units
+
+
+def test_a_pod_left_by_a_dead_worker_and_evicted_since_is_replaced(
+    store, shard, worker, cluster, pod_context, monkeypatch
+):
+    from operators.runtimes.pod_operator import StagePod
+
+    worker(SLEEP)
+    monkeypatch.setattr(StagePod, "cluster", cluster, raising=False)
+    for _ in dies_once(monkeypatch):
+        with pytest.raises(WorkerDied):
+            operator("ingest_recipients", shard).execute(pod_context)
+    cluster.evict(cluster.created[0])
+    worker.writes_result()
+    ref = operator("ingest_recipients", shard).execute(another_try(pod_context, 2))
+    assert len(cluster.created) == 2
+    assert ref["made"] == 2
+
+
+def test_a_task_that_is_killed_takes_its_pod_along(store, shard, worker, cluster, pod_context):
+    worker(SLEEP)
+    task = operator("ingest_recipients", shard)
+    while_it_works(cluster, lambda pod: task.on_kill())
+    with pytest.raises(errors.UnderstudyError):
+        task.execute(pod_context)
+    with cluster.created[0].news:
+        assert cluster.created[0].news.wait_for(lambda: cluster.created[0].exit_code, 30) == 143
+
+
+def left(task, context, **resumed):
+    """What a task leaves its worker for."""
+    from airflow.sdk.exceptions import TaskDeferred
+
+    with pytest.raises(TaskDeferred) as caught:
+        task.resume(context, **resumed) if resumed else task.execute(context)
+    assert caught.value.method_name == "resume"
+    return caught.value
+
+
+def test_a_deferrable_task_leaves_its_worker_and_comes_back_for_the_result(
+    store, shard, worker, deferrable, pod_context, capsys
+):
+    say = "print(json.dumps({'event': 'progress', 'unit': 'anna', 'done': 9, 'total': 9}))\n"
+    worker(say + WRITE_RESULT)
+    deferred = left(operator("ingest_recipients", shard), pod_context)
+    event = run_trigger(deferred)
+    ref = operator("ingest_recipients", shard).resume(pod_context, event)
+    assert ref["made"] == 2
+    assert "anna 9/9" in capsys.readouterr().out
+    assert len(deferrable.created) == 1
+
+
+def test_a_deferrable_task_comes_back_to_the_stages_error(
+    store, shard, worker, deferrable, pod_context
+):
+    worker(FAIL.format(65))
+    deferred = left(operator("ingest_recipients", shard), pod_context)
+    event = run_trigger(deferred)
+    with pytest.raises(errors.BadInput, match="the reason"):
+        operator("ingest_recipients", shard).resume(pod_context, event)
+
+
+def test_a_deferrable_task_learns_that_its_pod_is_gone(
+    store, shard, worker, deferrable, pod_context
+):
+    worker(SLEEP)
+    while_it_works(deferrable, deferrable.forget)
+    deferred = left(operator("ingest_recipients", shard), pod_context)
+    event = run_trigger(deferred)
+    with pytest.raises(errors.Preempted):
+        operator("ingest_recipients", shard).resume(pod_context, event)
+
+
+def test_a_deferrable_task_works_through_its_templates_variants_one_by_one(
+    store, tries_another, worker, deferrable, pod_context
+):
+    worker.writes_result()
+    stage = "ingest_template"
+    first = left(operator(stage, tries_another), pod_context)
+    event = run_trigger(first)
+    second = left(operator(stage, tries_another), pod_context, event=event)
+    plan = event["plan"]
+    event = run_trigger(second)
+    assert event["plan"] != plan
+    ref = operator(stage, tries_another).resume(pod_context, event)
+    assert ref["made"] == 1
+    assert len(deferrable.created) == 2
