@@ -66,7 +66,7 @@ class StagePod(KubernetesPodOperator):
 
     def __init__(self, *, take_line: TakeLine, **kwargs: Any) -> None:
         super().__init__(task_id="pod", do_xcom_push=False, **kwargs)
-        self._take_line = take_line
+        self._take, self._heard = take_line, False
         self.last_pod: dict[str, Any] | None = None
         """The pod as it was before it was cleaned up; None when it was gone."""
         self.last_events: list[dict[str, Any]] = []
@@ -121,10 +121,18 @@ class StagePod(KubernetesPodOperator):
             self.process_pod_deletion(pod, reraise=False)
         return standing
 
+    def _take_line(self, line: str) -> None:
+        self._heard = True
+        self._take(line)
+
     def cleanup(self, pod: Any, remote_pod: Any, *args: Any, **kwargs: Any) -> None:
         """Keep what the pod has to say, then clean up."""
-        if pod or remote_pod:
-            self._keep_last_state(pod or remote_pod)
+        found = remote_pod or pod
+        if found:
+            if not self._heard:  # it was over before its log could be followed
+                with contextlib.suppress(ApiException):
+                    self._write_logs(found)
+            self._keep_last_state(found)
         super().cleanup(pod, remote_pod, *args, **kwargs)
 
     def _keep_last_state(self, pod: Any) -> None:
