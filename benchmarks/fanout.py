@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import random
+import re
 import resource
 import shutil
 import statistics
@@ -29,6 +30,7 @@ from typing import Any
 from urllib import request
 from urllib.parse import quote
 
+from benchmarks.fanout_database import Database
 from include.cli.environments import ENVIRONMENTS
 from include.cli.follow import DAG, ENDED
 from include.cli.stack import Stack, free_port, running_stack
@@ -51,6 +53,9 @@ recipients: recipients.csv
 policy: {min_success_ratio: 0}
 """
 POLL_S = 5.0
+SCHEDULER = "airflow.jobs.scheduler_job_runner.SchedulerJobRunner"
+"""Its logger's name."""
+LOOP = re.compile(r"Ran scheduling loop in ([\d.]+) ms")
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, help="stage processes at a time; default all cores")
     parser.add_argument("--shard-size", type=int, default=0, help="0: as the planner chooses")
     parser.add_argument("--plan-only", action="store_true", help="no Airflow")
+    parser.add_argument(
+        "--database",
+        default="",
+        metavar="URL",
+        help="an empty PostgreSQL database for Airflow, as UNDERSTUDY_DATABASE_URL names one; "
+        "default: SQLite in the working folder",
+    )
     parser.add_argument("--home", type=Path, default=HOME, help="working folder, made anew")
     parser.add_argument("--out", type=Path, default=PROJECT / ".understudy/bench/fanout.json")
     arguments = sys.argv[1:] if argv is None else argv
@@ -94,9 +106,13 @@ def main(argv: list[str] | None = None) -> int:
         python = str(ENVIRONMENTS["airflow"].python)
         os.execv(python, [python, "-m", "benchmarks.fanout", *arguments])
     settings = bench_settings(args.home.resolve(), args.slots, args.shard_size)
+    if args.database:
+        os.environ["UNDERSTUDY_DATABASE_URL"] = args.database
+        Database(args.database).refuse_if_used()
     tell(f"making {args.rows} photos and consent records")
     brief = make_campaign(args.home / "campaign", args.rows, args.photo_kib << 10, settings)
-    body: dict[str, Any] = {"machine": machine(), "rows": args.rows, "slots": settings.slots}
+    where = {**machine(), "database": Database(args.database).name}
+    body: dict[str, Any] = {"machine": where, "rows": args.rows, "slots": settings.slots}
     body["planning"] = {name: asdict(found) for name, found in measure_planning(brief, settings)}
     if not args.plan_only:
         body["run"] = measure_run(brief, settings)
@@ -204,22 +220,41 @@ def _plan(brief: Path, settings: Settings) -> Planning:
     )
 
 
+class WatchedStack(Stack):
+    """The project's stack, whose scheduler notes how long each of its loops took."""
+
+    def environment(self) -> dict[str, str]:
+        """See ``Stack.environment``."""
+        level = f"{SCHEDULER}=DEBUG"
+        return {**super().environment(), "AIRFLOW__LOGGING__NAMESPACE_LEVELS": level}
+
+
+def scheduler_loops(stack: Stack) -> list[float]:
+    """Seconds of each loop that the scheduler noted so far, without its sleep between them."""
+    text = (stack.log_dir / "scheduler.log").read_text(errors="replace")
+    return [float(found) / 1000 for found in LOOP.findall(text)]
+
+
 def measure_run(brief: Path, settings: Settings) -> dict[str, Any]:
     """Run the campaign on a live stack and watch it from outside."""
     home = brief.parents[1] / "airflow"
     shutil.rmtree(home, ignore_errors=True)
-    stack = Stack(home, free_port(), open_doors=True, settings=settings)
+    stack = WatchedStack(home, free_port(), open_doors=True, settings=settings)
+    database = Database(os.environ.get("UNDERSTUDY_DATABASE_URL", ""))
     tell(f"starting Airflow on {stack.url}")
     with running_stack(stack):
         groups = {name: int(p["pid"]) for name, p in stack._state()["pids"].items()}
-        before = cpu_by_process(groups)
+        before = {**cpu_by_process(groups), "database": database.cpu()}
+        loops_before = len(scheduler_loops(stack))
         api, watch = stack.api(), Watch()
         start = time.perf_counter()
         run_id = api.trigger(DAG, {"brief": str(brief), "shard_size": settings.shard_size})
         while (state := _look(stack, run_id, watch)) not in ENDED:
             time.sleep(POLL_S)
         wall = time.perf_counter() - start
-        after = cpu_by_process(groups)
+        after = {**cpu_by_process(groups), "database": database.cpu()}
+        loops = scheduler_loops(stack)[loops_before:]
+        size = database.mib(home)
         instances = api.task_instances(DAG, run_id)
         ref = api.xcom(DAG, run_id, "plan", "campaign")
     plan = CampaignPlan.model_validate_json(open_store(ref["store"]).get(ref["plan"]))
@@ -234,12 +269,13 @@ def measure_run(brief: Path, settings: Settings) -> dict[str, Any]:
         "task_states": dict(Counter(str(i["state"]) for i in instances)),
         "task_seconds_median": round(statistics.median(durations), 2),
         "wall_per_task": round(wall / len(instances), 3),
+        "tasks_per_second": round(len(instances) / wall, 3),
+        "scheduler_loop": spread(loops),
+        "load_1min_at_end": round(os.getloadavg()[0], 2),
         "cpu": cpu,
         "cpu_per_task": round(sum(cpu.values()) / len(instances), 3),
         "response": {name: spread(found) for name, found in watch.seconds.items()},
-        "database_mib": round(
-            sum(file.stat().st_size for file in home.glob("airflow.db*")) / 2**20, 1
-        ),
+        "database_mib": size,
     }
 
 
@@ -310,7 +346,6 @@ def machine() -> dict[str, Any]:
         "load_1min": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "database": "sqlite",
         "store": "directory",
     }
 
@@ -325,13 +360,16 @@ def print_tables(body: dict[str, Any]) -> None:
     if run is None:
         return
     print("\n| running it with stages that do nothing | |\n| --- | ---: |")
-    for name in ("state", "shards", "tasks", "mapped_tasks", "wall", "wall_per_task"):
+    for name in ("state", "shards", "tasks", "mapped_tasks", "wall", "tasks_per_second"):
         print(f"| {name.replace('_', ' ')} | {run[name]} |")
     print(f"| task seconds, median | {run['task_seconds_median']} |")
     for name, seconds in run["cpu"].items():
         print(f"| CPU s, {name} | {seconds} |")
     print(f"| CPU s a task, everything | {run['cpu_per_task']} |")
     print(f"| database MiB | {run['database_mib']} |")
+    loop = run["scheduler_loop"]
+    times = f"{loop['median']} / {loop['p95']} / {loop['max']}"
+    print(f"| scheduler loop s, median / p95 / max of {loop['count']} | {times} |")
     print("\n| response while it runs | median s | p95 s | max s | asked |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, s in run["response"].items():
