@@ -1,10 +1,10 @@
 """``bench load``: short renders arrive at three rates and are struck by faults at three rates.
 
 Renders arrive as a Poisson process at rates below, at and above what the slots can take, which a
-calibration measures first. Each is a shard of one row with a warm template, and passes the real
-operator, processes, store, error tree and retry policy (see ``benchmarks/loadtest/cell.py``; the
-queue is the benchmark's own, in Airflow's order). A share of the stage processes is struck: killed,
-preempted, or ended with a transient error.
+calibration measures before each rate. Each is a shard of one row with a warm template, and passes
+the real operator, processes, store, error tree and retry policy (see
+``benchmarks/loadtest/cell.py``; the queue is the benchmark's own, in Airflow's order). A share of
+the stage processes is struck: killed, preempted, or ended with a transient error.
 
 With ``--stages real`` the real stages render a template of 0.8 s; with ``replayed`` each process
 takes the time that the stage took in ``bench stages``, times ``--factor``, and makes no pictures.
@@ -107,38 +107,47 @@ def tell(text: str) -> None:
 
 
 def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
-    """Calibrate, then run every cell; fault rates alternate within a rate of arrivals."""
-    graph = stage_graph()
-    slots = {"cpu": args.slots, "io": args.slots}
-    tell("calibrating")
-    calm = bench.run([0.0] * args.calibrate, seed=args.seed)
-    times = times_of(calm)
-    usual = {name: statistics.median(found) for name, found in times.items()}
-    capacity = capacity_of(times, graph, slots)
+    """Run every cell; before each rate of arrivals the capacity is measured again.
+
+    A machine that others use too has another capacity a quarter of an hour later.
+    """
     body: dict[str, Any] = {
         "machine": machine(),
         "settings": {k: v for k, v in vars(args).items() if k not in ("home", "out", "times")},
-        "graph": graph,
-        "slots": slots,
-        "calibration": {
-            "renders": args.calibrate,
-            "renders_per_s": round(capacity, 4),
-            "load_1min": calm.load_1min,
-            "lost": calm.lost,
-            "times": times,
-        },
+        "graph": stage_graph(),
+        "slots": {"cpu": args.slots, "io": args.slots},
+        "calibrations": [],
         "cells": [],
     }
     for rate in args.rates:
+        calm = calibrate(bench, args, body)
+        body["calibrations"].append(calm)
+        usual = {name: statistics.median(found) for name, found in calm["times"].items()}
+        arrive = rate * calm["renders_per_s"]
         for number, share in enumerate(args.faults):
             seed = args.seed * 1000 + round(rate * 100) + number
-            arrivals = poisson(rate * capacity, args.renders, seed)
-            tell(f"rate {rate} ({rate * capacity:.3f}/s), faults {share:.0%}")
+            arrivals = poisson(arrive, args.renders, seed)
+            tell(f"rate {rate} ({arrive:.3f}/s), faults {share:.0%}")
             seen = bench.run(arrivals, probability=share, kinds=args.kinds, seed=seed, usual=usual)
             cell = {"rate": rate, "faults": share, "arrivals": arrivals}
+            cell["calibration"] = len(body["calibrations"]) - 1
             body["cells"].append({**cell, **figures(arrivals, seen)})
             write_json(args.out, body)
     return body
+
+
+def calibrate(bench: Bench, args: argparse.Namespace, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure stage times with all slots busy, and from them the capacity."""
+    tell("calibrating")
+    seen = bench.run([0.0] * args.calibrate, seed=args.seed)
+    times = times_of(seen)
+    return {
+        "renders": args.calibrate,
+        "renders_per_s": round(capacity_of(times, body["graph"], body["slots"]), 4),
+        "load_1min": [round(load, 2) for load in seen.load_1min],
+        "lost": seen.lost,
+        "times": times,
+    }
 
 
 def poisson(rate: float, count: int, seed: int) -> list[float]:
@@ -203,10 +212,10 @@ def figures(arrivals: Sequence[float], seen: Observed) -> dict[str, Any]:
 
 def report(body: Mapping[str, Any]) -> None:
     """Print the tables."""
-    calm = body["calibration"]
+    found = ", ".join(f"{calm['renders_per_s']:.3f}" for calm in body["calibrations"])
     print(
         f"\n{body['settings']['renders']} renders a cell, {body['settings']['stages']} stages, "
-        f"{body['slots']['cpu']} slots; capacity {calm['renders_per_s']:.3f} renders/s"
+        f"{body['slots']['cpu']} slots; capacity before each rate: {found} renders/s"
     )
     print("\nSeconds, with 95% intervals:\n")
     header = [

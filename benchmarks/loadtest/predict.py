@@ -2,8 +2,8 @@
 
 The simulation gets what was known before a cell ran: when the renders arrive, the graph, the slots,
 the faults' rate, the retry policy, and stage times. These come once from the calibration, a run of
-its own before all cells, and once from the cell itself: the difference between the two is what the
-machine's other work did to the stage times meanwhile, what is left is the model's own error.
+its own before the cells of a rate, and once from the cell itself: the difference between the two is
+what the machine's other work did to the stage times meanwhile, what is left is the model's error.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def compare(body: Mapping[str, Any], runs: int = 40) -> list[dict[str, Any]]:
         net = network(body["graph"], body["slots"], cell["faults"], body["settings"]["kinds"])
         row: dict[str, Any] = {"rate": cell["rate"], "faults": cell["faults"]}
         for source in SOURCES:
-            times = body["calibration"]["times"] if source == "calibration" else cell["times"]
+            calm = body["calibrations"][cell["calibration"]]
+            times = calm["times"] if source == "calibration" else cell["times"]
             predicted = predict(net, cell["arrivals"], times, runs)
             for name, figures in predicted.items():
                 measured = cell["figures"].get(name, {}).get("value")
