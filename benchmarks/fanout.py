@@ -9,12 +9,10 @@ and the grid still answer. Nothing is rendered, so nothing can be published.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import json
 import os
 import platform
-import random
 import re
 import resource
 import shutil
@@ -24,18 +22,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib import request
 from urllib.parse import quote
 
+from benchmarks.fanout_campaign import make_campaign
 from benchmarks.fanout_database import Database
 from include.cli.environments import ENVIRONMENTS
 from include.cli.follow import DAG, ENDED
 from include.cli.stack import Stack, free_port, running_stack
-from include.consent import dump_consent, sign_consent, tenant_key
-from include.contracts.consent import ConsentRecord
 from include.contracts.plan import CampaignPlan
 from include.planning import plan_campaign
 from include.settings import PROJECT, Settings
@@ -43,15 +39,8 @@ from include.store import open_store
 
 HOME = PROJECT / ".understudy" / "bench" / "fanout"
 """The benchmark's own campaign, store, keys and Airflow, unless ``--home`` says otherwise."""
-TENANT = "bench"
 NOOP_MARK = "noop-store"
 """See ``operators.runtimes.noop``."""
-BRIEF = """campaign: fanout
-tenant: bench
-template: {video: ad.mp4, consent: consent/presenter.json}
-recipients: recipients.csv
-policy: {min_success_ratio: 0}
-"""
 POLL_S = 5.0
 SCHEDULER = "airflow.jobs.scheduler_job_runner.SchedulerJobRunner"
 """Its logger's name."""
@@ -142,59 +131,6 @@ def bench_settings(home: Path, slots: int | None, shard_size: int) -> Settings:
     return Settings.from_env()
 
 
-def make_campaign(folder: Path, rows: int, photo: int, settings: Settings) -> Path:
-    """Write a brief, its table, and for each row a photo of its own and a consent record.
-
-    Args:
-        folder: where to; made anew.
-        rows: how many recipients.
-        photo: bytes in a photo. Planning does not look inside.
-        settings: where the tenant's key is kept.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "faces").mkdir(parents=True)
-    (folder / "consent").mkdir()
-    key = tenant_key(TENANT, keys=settings.consent_keys)
-
-    def consent(name: str, media: bytes, *scope: str) -> None:
-        record = _record(name, hashlib.sha256(media).hexdigest(), scope)
-        (folder / f"consent/{name}.json").write_bytes(dump_consent(sign_consent(record, key)))
-
-    noise = random.Random(1).randbytes(photo)
-    lines = ["id,face,script,consent,locale,name"]
-    for number in range(rows):
-        name = f"r{number:05}"
-        picture = name.encode() + noise
-        (folder / f"faces/{name}.jpg").write_bytes(picture)
-        consent(name, picture, "face_swap", "lip_sync")
-        lines.append(f"{name},faces/{name}.jpg,Hi {{name}}.,consent/{name}.json,en,N{number}")
-    (folder / "ad.mp4").write_bytes(noise)
-    consent("presenter", noise, "template")
-    (folder / "recipients.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "brief.yaml").write_text(BRIEF, encoding="utf-8")
-    return folder / "brief.yaml"
-
-
-def _record(name: str, face: str, scope: tuple[str, ...]) -> ConsentRecord:
-    now = datetime.now(UTC)
-    return ConsentRecord.model_validate(
-        {
-            "record_id": f"c-{name}",
-            "tenant": TENANT,
-            "subject": name,
-            "face_sha256": face,
-            "audio_sha256": None,
-            "scope": scope,
-            "campaigns": ("*",),
-            "not_before": now - timedelta(minutes=1),
-            "expires": now + timedelta(days=30),
-            "evidence": "bench fanout",
-            "issued_at": now,
-            "issuer": "bench fanout",
-        }
-    )
-
-
 def measure_planning(brief: Path, settings: Settings) -> list[tuple[str, Planning]]:
     """Plan with an empty store and index, then twice with full ones."""
     shutil.rmtree(settings.store, ignore_errors=True)
@@ -259,23 +195,31 @@ def measure_run(brief: Path, settings: Settings) -> dict[str, Any]:
         ref = api.xcom(DAG, run_id, "plan", "campaign")
     plan = CampaignPlan.model_validate_json(open_store(ref["store"]).get(ref["plan"]))
     cpu = {name: round(after[name] - before[name], 1) for name in after}
-    durations = [float(i["duration"]) for i in instances if i["duration"]]
     return {
         "state": state,
         "wall": round(wall, 1),
         "shards": len(plan.shards),
+        **_of_tasks(instances, wall, cpu),
+        "scheduler_loop": spread(loops),
+        "load_1min_at_end": round(os.getloadavg()[0], 2),
+        "response": {name: spread(found) for name, found in watch.seconds.items()},
+        "database_mib": size,
+    }
+
+
+def _of_tasks(
+    instances: list[dict[str, Any]], wall: float, cpu: dict[str, float]
+) -> dict[str, Any]:
+    durations = [float(i["duration"]) for i in instances if i["duration"]]
+    return {
         "tasks": len(instances),
         "mapped_tasks": sum(i["map_index"] >= 0 for i in instances),
         "task_states": dict(Counter(str(i["state"]) for i in instances)),
         "task_seconds_median": round(statistics.median(durations), 2),
         "wall_per_task": round(wall / len(instances), 3),
         "tasks_per_second": round(len(instances) / wall, 3),
-        "scheduler_loop": spread(loops),
-        "load_1min_at_end": round(os.getloadavg()[0], 2),
         "cpu": cpu,
         "cpu_per_task": round(sum(cpu.values()) / len(instances), 3),
-        "response": {name: spread(found) for name, found in watch.seconds.items()},
-        "database_mib": size,
     }
 
 

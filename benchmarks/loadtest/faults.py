@@ -73,7 +73,10 @@ def install(
         "replay": None if replay is None else dict(replay),
     }
     config.write_text(json.dumps(body), encoding="utf-8")
-    script = folder / "python-with-faults"
+    return _write_script(folder / "python-with-faults", project, config)
+
+
+def _write_script(script: Path, project: Path, config: Path) -> Path:
     lines = [
         f"#!{sys.executable} -IS",
         "import sys",

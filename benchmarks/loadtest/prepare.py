@@ -10,12 +10,13 @@ import json
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import fanout
+from benchmarks import fanout_campaign
 from benchmarks.campaigns import Shape, make_campaign
 from benchmarks.loadtest import faults
 from benchmarks.simulation.network import Attempt
@@ -95,7 +96,7 @@ class Bench:
             factor: what these are multiplied with.
         """
         settings = _settings(home, settings)
-        brief = fanout.make_campaign(home / "campaign", count, 1024, settings)
+        brief = fanout_campaign.make_campaign(home / "campaign", count, 1024, settings)
         plan = _plan(brief, settings)
         made = _make_up(home, plan)
         known = {stage: list(samples) for stage, samples in times.items()}
@@ -106,7 +107,6 @@ class Bench:
         self,
         arrivals: Sequence[float],
         *,
-        first: int = 0,
         probability: float = 0.0,
         kinds: Sequence[str] = faults.KINDS,
         seed: int = 0,
@@ -116,7 +116,6 @@ class Bench:
 
         Args:
             arrivals: seconds, ascending.
-            first: row of the first of them.
             probability: of a stage process to be struck.
             kinds: by what.
             seed: of the faults and of the delays' jitter.
@@ -140,22 +139,15 @@ class Bench:
             usual=usual or {},
             replay=self.replay,
         )
-        shards = self.plan.shards[first : first + len(arrivals)]
-        spec = {
-            "shards": [
-                s.model_copy(update={"store": str(store)}).model_dump(mode="json") for s in shards
-            ],
-            "arrivals": list(arrivals),
-            "slots": {"cpu": self.settings.slots, "io": self.settings.slots},
-            "seed": seed,
-        }
+        shards = [
+            ref.model_copy(update={"store": str(store)}).model_dump(mode="json")
+            for ref in self.plan.shards[: len(arrivals)]
+        ]
+        slots = {"cpu": self.settings.slots, "io": self.settings.slots}
+        spec = {"shards": shards, "arrivals": list(arrivals), "slots": slots, "seed": seed}
         (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
         found = self._run(folder, worker)
-        struck: dict[str, int] = {}
-        if (folder / "struck.jsonl").exists():
-            for line in (folder / "struck.jsonl").read_text().splitlines():
-                kind = str(json.loads(line)["kind"])
-                struck[kind] = struck.get(kind, 0) + 1
+        struck = _struck(folder / "struck.jsonl")
         shutil.rmtree(folder)
         return observed(found, struck)
 
@@ -225,6 +217,11 @@ def _made_up(
 ) -> BlobRef:
     manifest = cache.publish(unit.materials[artifact], {"out": file}, {})
     return manifest.outputs["out"]
+
+
+def _struck(log: Path) -> Counter[str]:
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return Counter(str(json.loads(line)["kind"]) for line in lines)
 
 
 def observed(found: Mapping[str, Any], struck: Mapping[str, int]) -> Observed:
