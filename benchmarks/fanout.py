@@ -9,12 +9,11 @@ and the grid still answer. Nothing is rendered, so nothing can be published.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import json
 import os
 import platform
-import random
+import re
 import resource
 import shutil
 import statistics
@@ -23,17 +22,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib import request
 from urllib.parse import quote
 
+from benchmarks.fanout_campaign import make_campaign
+from benchmarks.fanout_database import Database
 from include.cli.environments import ENVIRONMENTS
 from include.cli.follow import DAG, ENDED
 from include.cli.stack import Stack, free_port, running_stack
-from include.consent import dump_consent, sign_consent, tenant_key
-from include.contracts.consent import ConsentRecord
 from include.contracts.plan import CampaignPlan
 from include.planning import plan_campaign
 from include.settings import PROJECT, Settings
@@ -41,16 +39,12 @@ from include.store import open_store
 
 HOME = PROJECT / ".understudy" / "bench" / "fanout"
 """The benchmark's own campaign, store, keys and Airflow, unless ``--home`` says otherwise."""
-TENANT = "bench"
 NOOP_MARK = "noop-store"
 """See ``operators.runtimes.noop``."""
-BRIEF = """campaign: fanout
-tenant: bench
-template: {video: ad.mp4, consent: consent/presenter.json}
-recipients: recipients.csv
-policy: {min_success_ratio: 0}
-"""
 POLL_S = 5.0
+SCHEDULER = "airflow.jobs.scheduler_job_runner.SchedulerJobRunner"
+"""Its logger's name."""
+LOOP = re.compile(r"Ran scheduling loop in ([\d.]+) ms")
 
 
 @dataclass(frozen=True)
@@ -86,6 +80,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, help="stage processes at a time; default all cores")
     parser.add_argument("--shard-size", type=int, default=0, help="0: as the planner chooses")
     parser.add_argument("--plan-only", action="store_true", help="no Airflow")
+    parser.add_argument(
+        "--database",
+        default="",
+        metavar="URL",
+        help="an empty PostgreSQL database for Airflow, as UNDERSTUDY_DATABASE_URL names one; "
+        "default: SQLite in the working folder",
+    )
     parser.add_argument("--home", type=Path, default=HOME, help="working folder, made anew")
     parser.add_argument("--out", type=Path, default=PROJECT / ".understudy/bench/fanout.json")
     arguments = sys.argv[1:] if argv is None else argv
@@ -94,9 +95,13 @@ def main(argv: list[str] | None = None) -> int:
         python = str(ENVIRONMENTS["airflow"].python)
         os.execv(python, [python, "-m", "benchmarks.fanout", *arguments])
     settings = bench_settings(args.home.resolve(), args.slots, args.shard_size)
+    if args.database:
+        os.environ["UNDERSTUDY_DATABASE_URL"] = args.database
+        Database(args.database).refuse_if_used()
     tell(f"making {args.rows} photos and consent records")
     brief = make_campaign(args.home / "campaign", args.rows, args.photo_kib << 10, settings)
-    body: dict[str, Any] = {"machine": machine(), "rows": args.rows, "slots": settings.slots}
+    where = {**machine(), "database": Database(args.database).name}
+    body: dict[str, Any] = {"machine": where, "rows": args.rows, "slots": settings.slots}
     body["planning"] = {name: asdict(found) for name, found in measure_planning(brief, settings)}
     if not args.plan_only:
         body["run"] = measure_run(brief, settings)
@@ -126,59 +131,6 @@ def bench_settings(home: Path, slots: int | None, shard_size: int) -> Settings:
     return Settings.from_env()
 
 
-def make_campaign(folder: Path, rows: int, photo: int, settings: Settings) -> Path:
-    """Write a brief, its table, and for each row a photo of its own and a consent record.
-
-    Args:
-        folder: where to; made anew.
-        rows: how many recipients.
-        photo: bytes in a photo. Planning does not look inside.
-        settings: where the tenant's key is kept.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "faces").mkdir(parents=True)
-    (folder / "consent").mkdir()
-    key = tenant_key(TENANT, keys=settings.consent_keys)
-
-    def consent(name: str, media: bytes, *scope: str) -> None:
-        record = _record(name, hashlib.sha256(media).hexdigest(), scope)
-        (folder / f"consent/{name}.json").write_bytes(dump_consent(sign_consent(record, key)))
-
-    noise = random.Random(1).randbytes(photo)
-    lines = ["id,face,script,consent,locale,name"]
-    for number in range(rows):
-        name = f"r{number:05}"
-        picture = name.encode() + noise
-        (folder / f"faces/{name}.jpg").write_bytes(picture)
-        consent(name, picture, "face_swap", "lip_sync")
-        lines.append(f"{name},faces/{name}.jpg,Hi {{name}}.,consent/{name}.json,en,N{number}")
-    (folder / "ad.mp4").write_bytes(noise)
-    consent("presenter", noise, "template")
-    (folder / "recipients.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "brief.yaml").write_text(BRIEF, encoding="utf-8")
-    return folder / "brief.yaml"
-
-
-def _record(name: str, face: str, scope: tuple[str, ...]) -> ConsentRecord:
-    now = datetime.now(UTC)
-    return ConsentRecord.model_validate(
-        {
-            "record_id": f"c-{name}",
-            "tenant": TENANT,
-            "subject": name,
-            "face_sha256": face,
-            "audio_sha256": None,
-            "scope": scope,
-            "campaigns": ("*",),
-            "not_before": now - timedelta(minutes=1),
-            "expires": now + timedelta(days=30),
-            "evidence": "bench fanout",
-            "issued_at": now,
-            "issuer": "bench fanout",
-        }
-    )
-
-
 def measure_planning(brief: Path, settings: Settings) -> list[tuple[str, Planning]]:
     """Plan with an empty store and index, then twice with full ones."""
     shutil.rmtree(settings.store, ignore_errors=True)
@@ -204,42 +156,70 @@ def _plan(brief: Path, settings: Settings) -> Planning:
     )
 
 
+class WatchedStack(Stack):
+    """The project's stack, whose scheduler notes how long each of its loops took."""
+
+    def environment(self) -> dict[str, str]:
+        """See ``Stack.environment``."""
+        level = f"{SCHEDULER}=DEBUG"
+        return {**super().environment(), "AIRFLOW__LOGGING__NAMESPACE_LEVELS": level}
+
+
+def scheduler_loops(stack: Stack) -> list[float]:
+    """Seconds of each loop that the scheduler noted so far, without its sleep between them."""
+    text = (stack.log_dir / "scheduler.log").read_text(errors="replace")
+    return [float(found) / 1000 for found in LOOP.findall(text)]
+
+
 def measure_run(brief: Path, settings: Settings) -> dict[str, Any]:
     """Run the campaign on a live stack and watch it from outside."""
     home = brief.parents[1] / "airflow"
     shutil.rmtree(home, ignore_errors=True)
-    stack = Stack(home, free_port(), open_doors=True, settings=settings)
+    stack = WatchedStack(home, free_port(), open_doors=True, settings=settings)
+    database = Database(os.environ.get("UNDERSTUDY_DATABASE_URL", ""))
     tell(f"starting Airflow on {stack.url}")
     with running_stack(stack):
         groups = {name: int(p["pid"]) for name, p in stack._state()["pids"].items()}
-        before = cpu_by_process(groups)
+        before = {**cpu_by_process(groups), "database": database.cpu()}
+        loops_before = len(scheduler_loops(stack))
         api, watch = stack.api(), Watch()
         start = time.perf_counter()
         run_id = api.trigger(DAG, {"brief": str(brief), "shard_size": settings.shard_size})
         while (state := _look(stack, run_id, watch)) not in ENDED:
             time.sleep(POLL_S)
         wall = time.perf_counter() - start
-        after = cpu_by_process(groups)
+        after = {**cpu_by_process(groups), "database": database.cpu()}
+        loops = scheduler_loops(stack)[loops_before:]
+        size = database.mib(home)
         instances = api.task_instances(DAG, run_id)
         ref = api.xcom(DAG, run_id, "plan", "campaign")
     plan = CampaignPlan.model_validate_json(open_store(ref["store"]).get(ref["plan"]))
     cpu = {name: round(after[name] - before[name], 1) for name in after}
-    durations = [float(i["duration"]) for i in instances if i["duration"]]
     return {
         "state": state,
         "wall": round(wall, 1),
         "shards": len(plan.shards),
+        **_of_tasks(instances, wall, cpu),
+        "scheduler_loop": spread(loops),
+        "load_1min_at_end": round(os.getloadavg()[0], 2),
+        "response": {name: spread(found) for name, found in watch.seconds.items()},
+        "database_mib": size,
+    }
+
+
+def _of_tasks(
+    instances: list[dict[str, Any]], wall: float, cpu: dict[str, float]
+) -> dict[str, Any]:
+    durations = [float(i["duration"]) for i in instances if i["duration"]]
+    return {
         "tasks": len(instances),
         "mapped_tasks": sum(i["map_index"] >= 0 for i in instances),
         "task_states": dict(Counter(str(i["state"]) for i in instances)),
         "task_seconds_median": round(statistics.median(durations), 2),
         "wall_per_task": round(wall / len(instances), 3),
+        "tasks_per_second": round(len(instances) / wall, 3),
         "cpu": cpu,
         "cpu_per_task": round(sum(cpu.values()) / len(instances), 3),
-        "response": {name: spread(found) for name, found in watch.seconds.items()},
-        "database_mib": round(
-            sum(file.stat().st_size for file in home.glob("airflow.db*")) / 2**20, 1
-        ),
     }
 
 
@@ -310,7 +290,6 @@ def machine() -> dict[str, Any]:
         "load_1min": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "database": "sqlite",
         "store": "directory",
     }
 
@@ -325,13 +304,16 @@ def print_tables(body: dict[str, Any]) -> None:
     if run is None:
         return
     print("\n| running it with stages that do nothing | |\n| --- | ---: |")
-    for name in ("state", "shards", "tasks", "mapped_tasks", "wall", "wall_per_task"):
+    for name in ("state", "shards", "tasks", "mapped_tasks", "wall", "tasks_per_second"):
         print(f"| {name.replace('_', ' ')} | {run[name]} |")
     print(f"| task seconds, median | {run['task_seconds_median']} |")
     for name, seconds in run["cpu"].items():
         print(f"| CPU s, {name} | {seconds} |")
     print(f"| CPU s a task, everything | {run['cpu_per_task']} |")
     print(f"| database MiB | {run['database_mib']} |")
+    loop = run["scheduler_loop"]
+    times = f"{loop['median']} / {loop['p95']} / {loop['max']}"
+    print(f"| scheduler loop s, median / p95 / max of {loop['count']} | {times} |")
     print("\n| response while it runs | median s | p95 s | max s | asked |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, s in run["response"].items():
