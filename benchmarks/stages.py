@@ -30,6 +30,9 @@ _FACE_STAGES = {"upscale_plate", "analyse_face", "face_swap", "lip_sync", "upsca
 _OTHER_STAGES = {"encode_plate"}
 _FRAMELESS = {"ingest_recipients", "measure_inputs", "measure_render", "sign", "publish"}
 
+Figures = tuple[float, float, float, float]
+"""Wall, processor and store seconds, peak MiB."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -39,6 +42,8 @@ class Row:
     frames: int
     seconds: float
     cpu_seconds: float
+    io_seconds: float
+    """Of the wall time, what was spent fetching inputs and asking the store."""
     seconds_per_frame: float | None
     spread: float
     """Largest less smallest wall time, seconds."""
@@ -53,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     settings = Settings.from_env()
     brief = make_ready(SAMPLES, settings)
-    samples: dict[str, list[tuple[float, float, float]]] = {}
+    samples: dict[str, list[Figures]] = {}
     frames: dict[str, int] = {}
     for number in range(args.rounds):
         with tempfile.TemporaryDirectory(prefix="understudy-bench-") as folder:
@@ -74,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
 def _collect(
     plan: CampaignPlan,
     settings: Settings,
-    samples: dict[str, list[tuple[float, float, float]]],
+    samples: dict[str, list[Figures]],
     frames: dict[str, int],
 ) -> None:
     store = open_store(settings.store)
@@ -86,7 +91,7 @@ def _collect(
                 found = cache.lookup(artifact, unit.key(artifact))
                 if found is None:
                     raise SystemExit(f"{artifact} of {unit.id} was not made; see `render`")
-                figures = (found.seconds, found.cpu_seconds, found.peak_mib)
+                figures = (found.seconds, found.cpu_seconds, found.io_seconds, found.peak_mib)
                 samples.setdefault(MAKER[artifact].name, []).append(figures)
                 if artifact == "ingest_template":
                     frames["all"] = int(found.facts["frames"])
@@ -94,8 +99,8 @@ def _collect(
                     frames["face"] = int(found.facts["frames_with_face"])
 
 
-def _row(name: str, figures: list[tuple[float, float, float]], frames: dict[str, int]) -> Row:
-    wall = [seconds for seconds, _, _ in figures]
+def _row(name: str, figures: list[Figures], frames: dict[str, int]) -> Row:
+    wall = [seconds for seconds, _, _, _ in figures]
     count = frames["face"] if name in _FACE_STAGES else frames["all"]
     if name in _OTHER_STAGES:
         count = frames["all"] - frames["face"]
@@ -104,22 +109,23 @@ def _row(name: str, figures: list[tuple[float, float, float]], frames: dict[str,
         stage=name,
         frames=0 if name in _FRAMELESS else count,
         seconds=round(seconds, 3),
-        cpu_seconds=round(statistics.median(cpu for _, cpu, _ in figures), 3),
+        cpu_seconds=round(statistics.median(cpu for _, cpu, _, _ in figures), 3),
+        io_seconds=round(statistics.median(io for _, _, io, _ in figures), 3),
         seconds_per_frame=None if name in _FRAMELESS else round(seconds / count, 4),
         spread=round(max(wall) - min(wall), 3),
-        peak_mib=round(max(peak for _, _, peak in figures)),
+        peak_mib=round(max(peak for _, _, _, peak in figures)),
     )
 
 
 def print_table(rows: Iterable[Row]) -> None:
     """Print the rows as a Markdown table."""
-    print("| stage | frames | seconds | CPU seconds | s/frame | spread s | peak MiB |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| stage | frames | seconds | CPU seconds | store s | s/frame | spread s | peak MiB |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for row in rows:
         each = "" if row.seconds_per_frame is None else f"{row.seconds_per_frame:.4f}"
         print(
             f"| {row.stage} | {row.frames or ''} | {row.seconds:.2f} | {row.cpu_seconds:.2f} "
-            f"| {each} | {row.spread:.2f} | {row.peak_mib:.0f} |"
+            f"| {row.io_seconds:.2f} | {each} | {row.spread:.2f} | {row.peak_mib:.0f} |"
         )
 
 

@@ -11,13 +11,18 @@
     ├── Refused                     77          policy says no: retry cannot help, a person may
     │   ├── ConsentError                        consent missing, expired, revoked or not matching
     │   ├── SafetyBlock                         a safety verdict of block
-    │   └── ProvenanceError                     a signature, chain or manifest does not hold
+    │   ├── ProvenanceError                     a signature, chain or manifest does not hold
+    │   └── BudgetExceeded                      a call of a model API would cost more than is left
     ├── Transient                   75          retried with exponential backoff
     │   ├── StoreUnavailable                    the object store cannot be reached or is full
-    │   ├── LeaseHeld                           somebody else makes this artifact now
-    │   └── CorruptArtifact                     stored bytes do not match their digest: made again
+    │   ├── LeaseHeld               73          somebody else makes this artifact now: waited for,
+    │   │                                       no attempt is used up
+    │   ├── CorruptArtifact                     stored bytes do not match their digest: made again
+    │   └── RemoteUnavailable                   a model API is down, slow or answers nonsense
     ├── OutOfMemory                 70 (137)    retried smaller
     ├── Preempted                   80 (143)    retried as is, resumes from its artifacts
+    ├── Misconfigured               78          never retried: the installation must change
+    │   └── StoreRefused                        no such bucket, credentials refused, clock wrong
     ├── Usage                       2           the command line or request is malformed
     └── Bug                         1           everything else: ours
 
@@ -106,6 +111,12 @@ class ProvenanceError(Refused):
     default_code = "provenance.invalid"
 
 
+class BudgetExceeded(Refused):
+    """A paid call would cost more than is left of the brief's budget."""
+
+    default_code = "budget.exceeded"
+
+
 class Transient(UnderstudyError):
     """Worth a retry with backoff."""
 
@@ -123,6 +134,7 @@ class StoreUnavailable(Transient):
 class LeaseHeld(Transient):
     """Another worker is making this artifact at the moment."""
 
+    exit_code = 73
     default_code = "lease.held"
 
 
@@ -130,6 +142,12 @@ class CorruptArtifact(Transient):
     """Stored bytes do not match their digest; the artifact is made again."""
 
     default_code = "store.corrupt"
+
+
+class RemoteUnavailable(Transient):
+    """A model API cannot be reached, refuses at the moment, is too slow, or answers nonsense."""
+
+    default_code = "remote.unavailable"
 
 
 class OutOfMemory(UnderstudyError):
@@ -148,6 +166,19 @@ class Preempted(UnderstudyError):
     default_code = "preempted"
 
 
+class Misconfigured(UnderstudyError):
+    """The installation must change; a retry cannot help."""
+
+    exit_code = 78
+    default_code = "installation"
+
+
+class StoreRefused(Misconfigured):
+    """The object store does not take us: no such bucket, credentials refused, clock wrong."""
+
+    default_code = "store.refused"
+
+
 class Usage(UnderstudyError):
     """The command line or the request is malformed."""
 
@@ -164,8 +195,10 @@ BY_EXIT_CODE: dict[int, type[UnderstudyError]] = {
     2: Usage,
     65: BadInput,
     70: OutOfMemory,
+    73: LeaseHeld,
     75: Transient,
     77: Refused,
+    78: Misconfigured,
     80: Preempted,
     137: OutOfMemory,
     143: Preempted,

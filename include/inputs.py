@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from include.contracts.manifest import BlobRef
+from include.contracts.plan import UnitPlan
 from include.errors import (
     BadBrief,
     BadInput,
@@ -337,6 +338,34 @@ class StoreInputs(Inputs):
                 if hashlib.file_digest(stream, "sha256").hexdigest() != blob.sha256:
                     raise _changed(name)
             store.put_file(key, path)
+
+
+def keep_again(units: Iterable[UnitPlan], brief: str, tenant: str, settings: Settings) -> None:
+    """Copy sources once more that went from the store after they were seen there.
+
+    Args:
+        units: a plan's units; what their sources were called is relative to the brief.
+        brief: path or URI of the brief.
+        tenant: whose.
+        settings: roots, state folder and store.
+
+    Raises:
+        BadMedia: one of them is gone or has changed at its origin as well.
+    """
+    store = open_store(settings.store)
+    refs = [ref for unit in units for ref in unit.sources.values()]
+    lost = {blob.sha256 for blob in missing_blobs(store, tenant, (ref.blob for ref in refs))}
+    blobs = {ref.origin: ref.blob for ref in refs if ref.blob.sha256 in lost}
+    if not blobs:
+        return
+    inputs = open_inputs(brief, settings)
+    for name, found in inputs.describe(blobs).items():
+        if isinstance(found, BadInput):
+            raise found
+        if found.sha256 != blobs[name].sha256:
+            raise _changed(name)
+    for error in inputs.keep_many(blobs, store, tenant).values():
+        raise error
 
 
 def _changed(name: str) -> BadMedia:

@@ -11,12 +11,13 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from include.contracts.plan import CampaignPlan, ShardPlan, ShardRef
+from include.contracts.plan import CampaignPlan, ShardRef
 from include.contracts.stage import StageRequest, StageResult, StageResultRef, UnitResult
 from include.demand import demand
 from include.errors import Bug
+from include.remote.fallback import parts
 from include.settings import PROJECT, Settings
-from include.stages.specs import STAGES, StageSpec
+from include.stages.specs import STAGES, StageSpec, template_stages_of
 from include.store import open_store
 from include.store.cache import ArtifactCache
 
@@ -73,10 +74,15 @@ def run_stage(
     run_id: str,
     threads: int = 1,
 ) -> None:
-    """Run one stage for one shard, and for the variants of a template, if there is work to do."""
+    """Run one stage for one shard, for the variants of a template and for rows that fell.
+
+    No process is started where there is no work to do.
+    """
     store = open_store(settings.store)
-    shard = ShardPlan.model_validate_json(store.get(ref.plan))
-    wanted = demand(ArtifactCache(store, ref.tenant), shard, spec)
+    own, *fallen = parts(store, ref)
+    shard = own.shard
+    rows = [row for row in shard.rows if row.id not in own.planned]
+    wanted = demand(ArtifactCache(store, ref.tenant), shard, spec, rows=tuple(rows))
     where = f"{ref.tenant}/result/{run_id}/{spec.name}/{Path(ref.plan).stem}.json"
     if wanted.to_make:
         request = StageRequest(
@@ -118,6 +124,9 @@ def run_stage(
     run.refs.append(_ref(result, where))
     for variant in shard.variants:
         run_stage(spec, variant, settings, run, run_id, threads)
+    for part in fallen if spec.scope == "row" else ():
+        for needed in (*template_stages_of(spec), spec):
+            run_stage(needed, part.ref, settings, run, run_id, threads)
 
 
 def _ref(result: StageResult, where: str) -> StageResultRef:

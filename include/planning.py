@@ -37,7 +37,7 @@ from include.contracts.plan import (
 from include.drift.gates import gates_of
 from include.errors import BadBrief, BadInput, ConsentError
 from include.garbage import uncollected
-from include.inputs import Inputs, open_inputs
+from include.inputs import Inputs, keep_again, open_inputs
 from include.keys import Chosen, row_materials, template_materials
 from include.live import chosen_for, live_states
 from include.rows import RowCheck
@@ -45,6 +45,7 @@ from include.settings import Settings
 from include.sharding import MAX_SHARDS, choose_shard_size, load_times
 from include.store import ObjectStore, open_store
 from include.store.bulk import in_parallel
+from include.store.notice import await_quiet, settled
 from include.table import read_table
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,9 @@ class Draft(Contract):
     """Pointers as they were found."""
     backends: dict[str, BackendRef] = Field(default_factory=dict)
     """By stage, whatever is live: for trying a backend."""
+    collected: int | None = None
+    """Number of the garbage collector's last batch before anything was looked up; None when one
+    was going on."""
 
     def chosen(self, unit: str) -> dict[str, BackendRef]:
         """The backends of a recipient, by stage, where they are not the defaults."""
@@ -129,6 +133,7 @@ def read_brief(
     inputs = open_inputs(brief_uri, settings)
     brief, digest = parse_brief(inputs, overrides)
     store = open_store(settings.store)
+    collected = settled(store, brief.tenant)
     if gated and _check_gates(store, brief.tenant, settings):
         brief, digest = parse_brief(inputs, {**(overrides or {}), "review": "all"})
     files = {"video": brief.template.video, "bed": brief.template.bed}
@@ -144,6 +149,7 @@ def read_brief(
         template=UnitPlan(id=TEMPLATE_UNIT, sources=sources),
         live=() if backends else live_states(store, brief.tenant),
         backends=backends or {},
+        collected=collected,
     )
     champions = tuple(state.model_copy(update={"canary": None}) for state in draft.live)
     chosen = draft.backends or chosen_for(champions, brief, TEMPLATE_UNIT)
@@ -326,6 +332,9 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
         live=draft.live,
     )
     store.put(f"{prefix}/plan.json", plan.model_dump_json().encode())
+    if await_quiet(store, brief.tenant) != draft.collected:
+        units = (draft.template, *draft.rows)
+        keep_again(units, draft.brief_uri, brief.tenant, settings)
     return plan
 
 

@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from include.contracts.plan import TEMPLATE_UNIT, CampaignPlan, ShardPlan, UnitP
 from include.contracts.stage import StageResult, StageResultRef, UnitResult
 from include.errors import StoreUnavailable
 from include.planning import safe_cell
+from include.remote.budget import Ledger
+from include.remote.fallback import Fall, falls_of, rows_of
 from include.report_page import render_page
 from include.settings import Settings
 from include.sharding import record_times
@@ -25,7 +27,10 @@ from include.store import ObjectStore, open_store
 from include.store.bulk import in_parallel
 from include.store.cache import ArtifactCache
 
-COLUMNS = ("line", "recipient", "status", "stage", "code", "message", "verdict", "video", "sha256")
+COLUMNS = (
+    *("line", "recipient", "status", "stage", "code", "message", "verdict", "video", "sha256"),
+    "instead",
+)
 
 
 @dataclass
@@ -43,6 +48,8 @@ class RowOutcome:
     video: str = ""
     """Object key of the published video."""
     sha256: str = ""
+    instead: str = ""
+    """What it was made with instead of what was planned, and why; see include.remote.fallback."""
     files: dict[str, str] = field(default_factory=dict)
     """Published object keys by file name."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -58,8 +65,12 @@ class StageTotals:
     failed: int = 0
     held: int = 0
     processes: int = 0
+    remote: int = 0
+    """Processes that had model APIs do the work."""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    io_seconds: float = 0.0
+    """Of the seconds, what was spent waiting for the object store."""
 
 
 @dataclass
@@ -72,6 +83,8 @@ class Outcome:
     stages: dict[str, StageTotals]
     core_hour: float
     currency: str = "USD"
+    remote_cost: float = 0.0
+    """What the campaign's calls of model APIs cost so far, those of earlier runs included."""
 
     @property
     def delivered(self) -> list[RowOutcome]:
@@ -102,6 +115,11 @@ class Outcome:
         return sum(stage.cpu_seconds for stage in self.stages.values())
 
     @property
+    def io_seconds(self) -> float:
+        """Seconds that the stage processes of this run waited for the object store."""
+        return sum(stage.io_seconds for stage in self.stages.values())
+
+    @property
     def cost(self) -> float:
         """Processor time at the configured price."""
         return self.cpu_seconds / 3600 * self.core_hour
@@ -121,7 +139,14 @@ class Outcome:
             "success_ratio": round(self.success_ratio, 4),
             "missing": missing[:50],
             "cpu_seconds": round(self.cpu_seconds, 1),
+            "io_seconds": round(self.io_seconds, 1),
             "cost": round(self.cost, 4),
+            "remote_cost": round(self.remote_cost, 4),
+            "instead": [
+                {"recipient": row.recipient, "instead": row.instead}
+                for row in self.rows
+                if row.instead
+            ][:50],
             "currency": self.currency,
             "stage_processes": self.processes,
             "said": self.said,
@@ -156,7 +181,8 @@ def write_report(
     prefix = report_prefix(plan, run_id)
     files = {name: f"{prefix}/{name}" for name in ("results.csv", "rejects.csv", "report.html")}
     template = ShardPlan.model_validate_json(store.get(plan.template.plan)).template
-    record_times(store, plan.tenant, template, outcome.stages)
+    own = {name: total for name, total in outcome.stages.items() if not total.remote}
+    record_times(store, plan.tenant, template, own)
     store.put(files["results.csv"], results_csv(outcome.rows))
     store.copy(plan.rejects_csv, files["rejects.csv"])
     store.put(files["report.html"], render_page(outcome, store).encode())
@@ -182,12 +208,16 @@ def gather(
     ]
     currency = "USD"
     for ref in plan.shards:
-        shard = ShardPlan.model_validate_json(store.get(ref.plan))
-        currency = shard.brief.budget.currency if shard.brief.budget else "USD"
-        made = {name: _made(cache, name, shard.rows) for name in _REPORTED}
-        rows += [_row(made, unit, failures) for unit in shard.rows]
+        falls = falls_of(store, ref)
+        for part, units in rows_of(store, ref):
+            budget = part.shard.brief.budget
+            currency = budget.currency if budget else "USD"
+            made = {name: _made(cache, name, units) for name in _REPORTED}
+            rows += [_row(made, unit, failures, falls.get(unit.id, ())) for unit in units]
     rows.sort(key=lambda row: row.line)
-    return Outcome(plan, run_id, rows, _stage_totals(results), settings.core_hour, currency)
+    spent = Ledger(store, plan.tenant, plan.campaign).spent()
+    totals = _stage_totals(results)
+    return Outcome(plan, run_id, rows, totals, settings.core_hour, currency, spent)
 
 
 _Failure = tuple[str, UnitResult]
@@ -220,7 +250,15 @@ def _made(cache: ArtifactCache, artifact: str, rows: Iterable[UnitPlan]) -> dict
     return cache.lookup_many(artifact, [row.key(artifact) for row in rows])
 
 
-def _row(made: _Made, unit: UnitPlan, failures: dict[str, _Failure]) -> RowOutcome:
+def _row(
+    made: _Made, unit: UnitPlan, failures: dict[str, _Failure], falls: Sequence[Fall]
+) -> RowOutcome:
+    found = _outcome(made, unit, failures)
+    found.instead = "; ".join(f"{fall.said} ({fall.reason})" for fall in falls)
+    return found
+
+
+def _outcome(made: _Made, unit: UnitPlan, failures: dict[str, _Failure]) -> RowOutcome:
     published, signed, composed, classify = (made[name].get(unit.key(name)) for name in _REPORTED)
     verdict = classify.facts["verdict"] if classify else ""
     if published is not None:
@@ -263,8 +301,10 @@ def _stage_totals(results: list[StageResult]) -> dict[str, StageTotals]:
             field_name = "failed" if unit.status == "skipped" else unit.status
             setattr(total, field_name, getattr(total, field_name) + 1)
         total.processes += result.started_process
+        total.remote += result.remote
         total.seconds += result.seconds
         total.cpu_seconds += result.cpu_seconds
+        total.io_seconds += result.io_seconds
     return totals
 
 

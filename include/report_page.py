@@ -69,6 +69,17 @@ def render_page(outcome: Outcome, store: ObjectStore) -> str:
     )
 
 
+def _paid(outcome: Outcome) -> list[tuple[str, str]]:
+    if not outcome.remote_cost:
+        return []
+    return [(f"{outcome.remote_cost:.4f} {escape(outcome.currency)}", "paid to model APIs so far")]
+
+
+def _instead(row: RowOutcome) -> str:
+    """What a video was made with instead of what was planned."""
+    return f"<br><small>{escape(row.instead)}</small>" if row.instead else ""
+
+
 def _figures(outcome: Outcome, delivered: int, rows: int) -> str:
     seconds = sum(float(row.facts.get("seconds", 0)) for row in outcome.delivered)
     made = sum(stage.made for stage in outcome.stages.values())
@@ -78,6 +89,7 @@ def _figures(outcome: Outcome, delivered: int, rows: int) -> str:
         (f"{seconds:.0f} s", "of video"),
         (f"{outcome.cpu_seconds:.0f} s", "processor time of this run"),
         (f"{outcome.cost:.4f} {escape(outcome.currency)}", "at the configured core-hour price"),
+        *_paid(outcome),
         (f"{made} / {cached}", "artifacts made / taken from the cache"),
     ]
     cells = "".join(
@@ -105,7 +117,7 @@ def _card(row: RowOutcome, store: ObjectStore) -> str:
     return (
         f'<div class="card"><a href="{link}">{_picture(row, store)}</a><div><b>{name}</b>'
         f"<small>{size} · {verdict}</small>"
-        f"<small><code>{escape(row.sha256[:16])}</code></small></div></div>"
+        f"<small><code>{escape(row.sha256[:16])}</code></small>{_instead(row)}</div></div>"
     )
 
 
@@ -139,12 +151,14 @@ def _stages(stages: dict[str, StageTotals]) -> str:
     body = "".join(
         f'<tr><td>{name}</td><td class="n">{total.made}</td><td class="n">{total.hit}</td>'
         f'<td class="n">{total.failed}</td><td class="n">{total.processes}</td>'
-        f'<td class="n">{total.seconds:.1f}</td><td class="n">{total.cpu_seconds:.1f}</td></tr>'
+        f'<td class="n">{total.seconds:.1f}</td><td class="n">{total.cpu_seconds:.1f}</td>'
+        f'<td class="n">{total.io_seconds:.1f}</td></tr>'
         for name, total in stages.items()
     )
     return (
         '<h2>Stages of this run</h2><div class="wide"><table><thead><tr><th>Stage</th>'
         '<th class="n">Made</th><th class="n">Cached</th><th class="n">Failed</th>'
-        '<th class="n">Processes</th><th class="n">Seconds</th><th class="n">CPU seconds</th></tr>'
+        '<th class="n">Processes</th><th class="n">Seconds</th><th class="n">CPU seconds</th>'
+        '<th class="n">Waiting for the store</th></tr>'
         f"</thead><tbody>{body}</tbody></table></div>"
     )

@@ -8,6 +8,7 @@ from typing import Any
 from include.contracts.manifest import Manifest
 from include.contracts.plan import ShardPlan, ShardRef, UnitPlan
 from include.contracts.stage import Decision, ReviewItem
+from include.remote.fallback import rows_of
 from include.settings import Settings
 from include.store import open_store
 from include.store.cache import ArtifactCache
@@ -65,9 +66,9 @@ def _rows(
     for raw in shards:
         ref = ShardRef.model_validate(raw)
         cache = ArtifactCache(open_store(settings.store), ref.tenant)
-        shard = ShardPlan.model_validate_json(cache.store.get(ref.plan))
-        for unit in shard.rows:
-            yield ref, cache, unit
+        for part, units in rows_of(cache.store, ref):
+            for unit in units:
+                yield part.ref, cache, unit
 
 
 def _item(cache: ArtifactCache, ref: ShardRef, unit: UnitPlan, manifest: Manifest) -> ReviewItem:

@@ -4,16 +4,17 @@
 variable                   meaning (default)
 ========================== ==================================================================
 UNDERSTUDY_STORE           object store: a directory or ``s3://bucket/prefix`` (.understudy/store)
+UNDERSTUDY_S3_CONNECT_S    seconds until a connection to S3 must stand (5)
+UNDERSTUDY_S3_READ_S       seconds without a byte until a request to S3 counts as hung (60)
 UNDERSTUDY_STATE           keys, digest index (~/.local/state/understudy)
 UNDERSTUDY_ROOTS           folders that briefs and their media may lie in, separated like PATH
                            (the project's folder)
-UNDERSTUDY_RUNTIME         where stages run: ``local`` processes or ``kubernetes`` pods (local)
-UNDERSTUDY_POD_*           how pods are made: see operators/runtimes/pod_settings.py
 UNDERSTUDY_WORKER_PYTHON   interpreter that runs stages (.venv/worker/bin/python)
 UNDERSTUDY_NUDITY_PYTHON   interpreter of the nudity detector (.venv/nudity/bin/python)
 UNDERSTUDY_CONSENT_KEYS    tenants' consent keys (below UNDERSTUDY_STATE)
 UNDERSTUDY_BACKENDS        YAML file that declares backends with weights of your own; planner and
                            workers read it (none; see models/registry.py)
+UNDERSTUDY_POD_*           how pods are made: see operators/runtimes/pod_settings.py
 UNDERSTUDY_QUEUES          Celery queues that stages' tasks are sent to, of ``cpu,io,gpu-small,
                            gpu-large`` (none: Airflow's default queue)
 UNDERSTUDY_THREADS         threads per stage process (1)
@@ -26,6 +27,18 @@ UNDERSTUDY_NOOP            1: stages do nothing; for benchmarks of the graph, wh
 UNDERSTUDY_CORE_HOUR       price of one core for an hour, for cost figures (0.04)
 UNDERSTUDY_ROLLOUT_RULES   YAML file of rules by which new backends are judged
                            (include/rollout/rules.yaml)
+UNDERSTUDY_RUNTIME         where stages are run: local; kubernetes (pods); remote (what a model API
+                           can do), or hybrid (own machines first, APIs when a deadline would be
+                           missed) (local)
+UNDERSTUDY_REMOTE          YAML file that declares model APIs, prices and fallbacks (none; see
+                           include/remote/config.py). UNDERSTUDY_REMOTE_TOKEN, or what an endpoint's
+                           token_env names, holds its bearer token
+UNDERSTUDY_REMOTE_CALLBACK address of this machine at which APIs may say that a job is over; signed
+                           with UNDERSTUDY_REMOTE_WEBHOOK_SECRET (none: they are asked)
+UNDERSTUDY_BURST           tasks that may wait, or be at an API, beside the slots of our own when
+                           the runtime is hybrid: the pool cpu is made larger by it (4)
+UNDERSTUDY_DEADLINE_S      seconds after its start by which a run should be done; what hybrid goes
+                           by; 0 for no deadline (0)
 UNDERSTUDY_DRIFT_POLICY    what an open drift gate does to new campaigns: warn, review (every render
                            is looked at) or stop; ``warn,acme=stop`` for single tenants (warn)
 ========================== ==================================================================
@@ -40,6 +53,9 @@ from pathlib import Path
 from include.consent import KEYS_ENV
 from include.errors import Usage
 from include.provenance.state import state_dir
+
+RUNTIMES = ("local", "remote", "hybrid", "kubernetes")
+"""Where stages can run; the first is the default."""
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -66,7 +82,14 @@ class Settings:
     drift_policy: str = "warn"
     """What an open drift gate does to new campaigns (see ``include.drift.gates``)."""
     runtime: str = "local"
-    """Where stages run (see ``operators.runtimes``)."""
+    """Where stages are run: ``local`` processes, model APIs as far as they can (``remote``,
+    ``hybrid``), or ``kubernetes`` pods."""
+    burst: int = 4
+    """Tasks beside ``slots`` that may wait or be at an API, when the runtime is hybrid."""
+    remote_callback: str = ""
+    """Address of this machine at which model APIs may call back; empty to ask them only."""
+    deadline_s: float = 0.0
+    """Seconds after its start by which a run should be done; 0 for no deadline."""
     noop: bool = False
     """Stages do nothing (see ``operators.runtimes.noop``)."""
 
@@ -97,12 +120,30 @@ class Settings:
             shard_size=_count("UNDERSTUDY_SHARD_SIZE", 0, least=0),
             chunk_s=_number("UNDERSTUDY_CHUNK_S", 10.0),
             revoked=Path(revoked) if revoked else None,
-            runtime=env.get("UNDERSTUDY_RUNTIME") or "local",
             noop=env.get("UNDERSTUDY_NOOP") == "1",
             core_hour=_number("UNDERSTUDY_CORE_HOUR", 0.04),
             rollout_rules=Path(rules) if rules else None,
+            runtime=_choice("UNDERSTUDY_RUNTIME", RUNTIMES),
+            burst=_count("UNDERSTUDY_BURST", 4, least=0),
+            remote_callback=env.get("UNDERSTUDY_REMOTE_CALLBACK") or "",
+            deadline_s=_number("UNDERSTUDY_DEADLINE_S", 0.0),
             drift_policy=env.get("UNDERSTUDY_DRIFT_POLICY") or "warn",
         )
+
+    @property
+    def pool_slots(self) -> int:
+        """Size of the Airflow pool ``cpu``: tasks that only wait for a slot take one, too."""
+        return self.slots + (self.burst if self.runtime == "hybrid" else 0)
+
+    def with_runtime(self, name: str) -> Settings:
+        """The same settings with stages running elsewhere.
+
+        Raises:
+            Usage: there is no runtime of that name.
+        """
+        if name not in RUNTIMES:
+            raise Usage(f"there is no runtime {name!r}; take one of {', '.join(RUNTIMES)}")
+        return replace(self, runtime=name)
 
     def with_store(self, uri: str) -> Settings:
         """The same settings on another store."""
@@ -120,6 +161,13 @@ class Settings:
             return frozenset()
         lines = self.revoked.read_text(encoding="utf-8").splitlines()
         return frozenset(line.strip() for line in lines if line.strip())
+
+
+def _choice(name: str, known: tuple[str, ...]) -> str:
+    value = os.environ.get(name) or known[0]
+    if value not in known:
+        raise Usage(f"{name}={value!r} is unknown; take one of {', '.join(known)}")
+    return value
 
 
 def _count(name: str, default: int, *, least: int = 1) -> int:

@@ -91,7 +91,7 @@ def prepare_database() -> None:
         stamp.write_text(version)
     load_into_database(
         read_airflow_settings(
-            PROJECT / "airflow_settings.yaml", cpu_slots=Settings.from_env().slots
+            PROJECT / "airflow_settings.yaml", cpu_slots=Settings.from_env().pool_slots
         )
     )
 

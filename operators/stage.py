@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from include.errors import Bug, UnderstudyError, error_for_exit
-from include.stages.specs import STAGES, StageSpec
+from include.errors import Bug, LeaseHeld, UnderstudyError, error_for_exit
+from include.stages.specs import STAGES, StageSpec, template_stages_of
 from operators.config import task_settings
 from operators.queues import stage_queue
-from operators.runtimes import Runtime, choose_runtime
+from operators.runtimes import NoopRuntime, Runtime
+from operators.runtimes.choose import choose_runtime
+from operators.runtimes.pod_records import settled_by_pods
+from operators.waiting import may_wait, wait_for
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -22,20 +24,12 @@ if TYPE_CHECKING:
     from include.contracts.plan import ShardPlan, ShardRef
     from include.contracts.stage import StageRequest, StageResult, UnitResult
     from include.demand import Demand
+    from include.remote.fallback import Part
     from include.settings import Settings
     from include.store import ObjectStore
 
 PROGRESS_EVERY_S = 10.0
 """At most one progress line in the task log in this time, and one at the end."""
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """Where a task goes on that was left while its stage ran elsewhere."""
-
-    plan: str
-    """Object key of the plan that was being worked on: the shard's own or a variant's."""
-    event: Mapping[str, Any]
 
 
 class StageOperator(BaseOperator):
@@ -44,16 +38,17 @@ class StageOperator(BaseOperator):
     The units whose artifacts exist, and those that no missing artifact is made from, are
     counted as hits without starting a process. The rest goes to the stage process in one
     request. Its exit code becomes an error of ``include.errors``, whose class decides about the
-    retry (see ``operators.retries``). Variants of a template, for rows that try another backend,
-    come after it; what is wrong with one of them is no other row's concern.
+    retry (see ``operators.retries``). What another run makes at the moment is waited for without a
+    worker slot and without using up an attempt (see ``operators.waiting``). Variants of a template,
+    for rows that try another backend, come after it; what is wrong with one of them is no other
+    row's concern.
 
     Args:
         stage: name of the stage in ``include.stages.specs``.
         shard: a ``ShardRef`` as plain data (templated; usually an XCom). A further item
             ``units`` limits the work to these unit ids; ``chunk`` says which chunk.
         by_chunk: make only one chunk of each artifact, for a task that makes the whole later.
-        runtime: where to run the stage: ``local``, ``kubernetes``; by default as
-            ``UNDERSTUDY_RUNTIME`` says.
+        runtime: where to run the stage, instead of where ``UNDERSTUDY_RUNTIME`` says.
 
     Returns (XCom): a ``StageResultRef`` as plain data.
 
@@ -79,38 +74,113 @@ class StageOperator(BaseOperator):
         self.runtime = runtime
         self.by_chunk = by_chunk
         self._running: Runtime | None = None
+        self._resumed: Mapping[str, Any] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """See the class."""
-        return self._work_through(context, None)
+        return self._execute(context)
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Where Airflow goes on after a runtime left the task (see ``Runtime.resume``).
 
+        What this try has settled already is not done again; what the event is about is finished.
+
         Args:
             context: the task's.
-            event: what the trigger said, with the object key ``plan`` of what was worked on.
+            event: what the trigger said, with the ``request`` that was worked on.
         """
-        return self._work_through(context, Resumed(event["plan"], event))
+        self._resumed = event
+        return self._execute(context)
 
-    def _work_through(self, context: Context, resumed: Resumed | None) -> dict[str, Any]:
-        """The shard, then its template's variants; from where the task was left, if it was."""
-        from include.contracts.plan import ShardPlan
-        from include.contracts.stage import StageResult
+    def _execute(self, context: Context) -> dict[str, Any]:
         from include.runs import result_ref
         from include.store import open_store
 
         ref, units = _shard_ref(self.shard)
         store = open_store(ref.store)
-        shard = ShardPlan.model_validate_json(store.get(ref.plan))
-        own = self._key(context, ref, "result")
-        if resumed is None or resumed.plan == ref.plan:
-            result = self._work(context, store, ref, shard, units, resumed)
-        else:
-            result = StageResult.model_validate_json(store.get(own))
-        for variant in _from(shard.variants, resumed):
-            self._try_variant(context, store, variant, resumed)
-        return result_ref(result, own).model_dump(mode="json")
+        try:
+            result = self._work_parts(context, store, ref, units)
+        except LeaseHeld as held:
+            wait_for(held, context, STAGES[self.stage].timeout)
+        done = result_ref(result, self._key(context, ref, "result"))
+        return done.model_dump(mode="json")
+
+    def _work_parts(
+        self, context: Context, store: ObjectStore, ref: ShardRef, units: list[str] | None
+    ) -> StageResult:
+        """The shard itself, rows of it that fell to another backend, and the template's variants.
+
+        Returns:
+            The shard's own result.
+        """
+        from include.remote.fallback import parts
+
+        own, *fallen = parts(store, ref)
+        result = self._work(context, store, ref, own.shard, own.wanted(units))
+        self._after(context, store, ref, result)
+        worked: set[str] = set()
+        while fallen := [part for part in parts(store, ref)[1:] if part.ref.plan not in worked]:
+            if self.by_chunk:  # whoever makes the whole makes what fell
+                break
+            for part in fallen:
+                worked.add(part.ref.plan)
+                self._work_fallen(context, store, ref, part, units)
+        for variant in own.shard.variants:
+            self._try_variant(context, store, variant)
+        return result
+
+    def _work_fallen(
+        self,
+        context: Context,
+        store: ObjectStore,
+        own: ShardRef,
+        part: Part,
+        units: list[str] | None,
+    ) -> None:
+        """Rows that are made with something else; first what their template lacks for it."""
+        self.log.warning("%s: %s (%s)", self.stage, part.ref.label, part.fall and part.fall.reason)
+        wanted = part.wanted(units)
+        if wanted == []:
+            return
+        ti = context["ti"]
+        try:
+            for spec in template_stages_of(STAGES[self.stage]):
+                self._work(context, store, part.ref, part.shard, None, spec)
+            result = self._work(context, store, part.ref, part.shard, wanted)
+            self._after(context, store, own, result, part.ref)
+        except UnderstudyError as error:
+            waits = isinstance(error, LeaseHeld) and self._may_wait(context)
+            if waits or (error.retry and ti.try_number <= ti.max_tries):
+                raise
+            self.log.error("%s: rows that fell are lost: %s", self.stage, error)
+
+    def _after(
+        self,
+        context: Context,
+        store: ObjectStore,
+        own: ShardRef,
+        result: StageResult,
+        ref: ShardRef | None = None,
+    ) -> None:
+        """Let rows that a model API did not make fall to the next step of their chain."""
+        from include.remote.config import load_remotes
+        from include.remote.fallback import can_fall, exhausted, fall
+
+        failed = [unit for unit in result.units if can_fall(unit)]
+        if not failed or self.by_chunk:
+            return
+        remotes, lost = load_remotes(), {}
+        for unit in failed:
+            step = fall(store, own, self.stage, unit, remotes)
+            if step is None:
+                lost[unit.id] = exhausted(store, own, self.stage, unit)
+            else:
+                self.log.warning("%s: %s: %s", unit.id, step.said, step.reason)
+        if lost:
+            units = tuple(lost.get(unit.id, unit) for unit in result.units)
+            changed = result.model_copy(update={"units": units})
+            key = self._key(context, ref or own, "result")
+            store.put(key, changed.model_dump_json().encode())
 
     def _work(
         self,
@@ -119,30 +189,37 @@ class StageOperator(BaseOperator):
         ref: ShardRef,
         shard: ShardPlan,
         units: list[str] | None,
-        resumed: Resumed | None,
+        spec: StageSpec | None = None,
     ) -> StageResult:
-        spec = STAGES[self.stage]
+        spec = spec or STAGES[self.stage]
         settings = task_settings(store=ref.store)
-        wanted = self._demand(store, ref, shard, units)
-        if resumed is not None and resumed.plan == ref.plan:
-            return self._run_stage(context, spec, ref, store, settings, wanted, resumed)
+        request = f"{ref.store}#{self._key(context, ref, 'request', spec)}"
+        goes_on = self._resumed is not None and self._resumed["request"] == request
+        if self._resumed is not None and not goes_on:
+            settled = settled_by_pods(store, request)
+            if settled is not None:
+                return settled
+        wanted = self._demand(store, ref, shard, units, spec)
+        if goes_on:
+            runtime = self._choose_runtime(settings, spec, shard, store, context)
+            return self._run_stage(context, spec, ref, store, settings, wanted, runtime)
         self.log.info("%s: %d to make, %d not", spec.name, len(wanted.to_make), len(wanted.results))
         if wanted.to_make:
-            return self._run_stage(context, spec, ref, store, settings, wanted, None)
-        return self._nothing_to_do(context, ref, store, wanted)
+            runtime = self._choose_runtime(settings, spec, shard, store, context)
+            return self._run_stage(context, spec, ref, store, settings, wanted, runtime)
+        return self._nothing_to_do(context, spec, ref, store, wanted)
 
-    def _try_variant(
-        self, context: Context, store: ObjectStore, ref: ShardRef, resumed: Resumed | None
-    ) -> None:
+    def _try_variant(self, context: Context, store: ObjectStore, ref: ShardRef) -> None:
         """Make a variant of the template; the rows that need it fail alone when it cannot be."""
         from include.contracts.plan import ShardPlan
 
         shard = ShardPlan.model_validate_json(store.get(ref.plan))
         ti = context["ti"]
         try:
-            self._work(context, store, ref, shard, None, resumed)
+            self._work(context, store, ref, shard, None)
         except UnderstudyError as error:
-            if error.retry and ti.try_number <= ti.max_tries:
+            waits = isinstance(error, LeaseHeld) and self._may_wait(context)
+            if waits or (error.retry and ti.try_number <= ti.max_tries):
                 raise
             self.log.error("%s: rows that try another backend are lost: %s", self.stage, error)
 
@@ -152,32 +229,40 @@ class StageOperator(BaseOperator):
             self._running.kill()
 
     def _demand(
-        self, store: ObjectStore, ref: ShardRef, shard: ShardPlan, units: list[str] | None
+        self,
+        store: ObjectStore,
+        ref: ShardRef,
+        shard: ShardPlan,
+        units: list[str] | None,
+        spec: StageSpec,
     ) -> Demand:
         from include.demand import demand
         from include.store.cache import ArtifactCache
 
         rows = None if units is None else tuple(shard.unit(unit) for unit in units)
         cache = ArtifactCache(store, ref.tenant)
-        return demand(cache, shard, STAGES[self.stage], rows=rows, chunk=self._chunk())
+        return demand(cache, shard, spec, rows=rows, chunk=self._chunk())
+
+    def _may_wait(self, context: Context) -> bool:
+        return may_wait(context, STAGES[self.stage].timeout)
 
     def _chunk(self) -> int | None:
         return int(self.shard["chunk"]) if self.by_chunk else None
 
     def _nothing_to_do(
-        self, context: Context, ref: ShardRef, store: ObjectStore, wanted: Demand
+        self, context: Context, spec: StageSpec, ref: ShardRef, store: ObjectStore, wanted: Demand
     ) -> StageResult:
         from include.contracts.stage import StageResult
 
         result = StageResult(
-            stage=self.stage,
+            stage=spec.name,
             plan=ref.plan,
             run_id=context["run_id"],
             chunk=self._chunk(),
             units=wanted.results,
             started_process=False,
         )
-        store.put(self._key(context, ref, "result"), result.model_dump_json().encode())
+        store.put(self._key(context, ref, "result", spec), result.model_dump_json().encode())
         return result
 
     def _run_stage(
@@ -188,48 +273,70 @@ class StageOperator(BaseOperator):
         store: ObjectStore,
         settings: Settings,
         wanted: Demand,
-        resumed: Resumed | None,
+        runtime: Runtime,
     ) -> StageResult:
-        result_key = self._key(context, ref, "result")
-        request_key = self._key(context, ref, "request")
-        if resumed is None:
-            request = self._request(context, ref, settings, wanted)
-            store.put(request_key, request.model_dump_json().encode())
+        result_key = self._key(context, ref, "result", spec)
+        request_key = self._key(context, ref, "request", spec)
         uri = f"{ref.store}#{request_key}"
-        runtime = choose_runtime(self.runtime, settings, context)
         events = EventLog(self.log)
         self._running = runtime
         try:
-            if resumed is None:
-                code = runtime.run(uri, spec, events)
+            if self._resumed is not None and self._resumed["request"] == uri:
+                event, self._resumed = self._resumed, {"request": None}
+                code = runtime.resume(uri, spec, events, event)
             else:
-                code = runtime.resume(uri, spec, events, resumed.event)
+                request = self._request(context, spec, ref, settings, wanted)
+                store.put(request_key, request.model_dump_json().encode())
+                code = runtime.run(uri, spec, events)
         finally:
             self._running = None
         if code != 0:
             said = events.error or runtime.last_words or "it said nothing"
-            raise error_for_exit(code, f"{spec.name} ({ref.label}) ended with {code}: {said}")
+            error = error_for_exit(code, f"{spec.name} ({ref.label}) ended with {code}: {said}")
+            if not (runtime.was_remote and store.head(result_key) and _decided(store, result_key)):
+                raise error
         return self._finish(store, result_key, wanted.results)
 
     def _request(
-        self, context: Context, ref: ShardRef, settings: Settings, wanted: Demand
+        self,
+        context: Context,
+        spec: StageSpec,
+        ref: ShardRef,
+        settings: Settings,
+        wanted: Demand,
     ) -> StageRequest:
         from include.contracts.stage import StageRequest
 
         ti = context["ti"]
         return StageRequest(
-            stage=self.stage,
+            stage=spec.name,
             store=ref.store,
             tenant=ref.tenant,
             plan=ref.plan,
             units=wanted.to_make,
             run_id=context["run_id"],
-            result=self._key(context, ref, "result"),
+            result=self._key(context, ref, "result", spec),
             attempt=max(1, ti.try_number),
             last_attempt=ti.try_number > ti.max_tries,
+            may_wait=self._may_wait(context),
             threads=settings.threads,
             chunk=self._chunk(),
         )
+
+    def _choose_runtime(
+        self,
+        settings: Settings,
+        spec: StageSpec,
+        shard: ShardPlan,
+        store: ObjectStore,
+        context: Context,
+    ) -> Runtime:
+        if self.runtime is not None:
+            settings = settings.with_runtime(self.runtime)
+        if settings.noop:
+            self.log.warning("UNDERSTUDY_NOOP is set: no stage is run, nothing will be published")
+            return NoopRuntime()
+        return choose_runtime(settings, spec, shard, store, context)
 
     def _finish(self, store: ObjectStore, key: str, settled: tuple[UnitResult, ...]) -> StageResult:
         """Read what the process wrote and add the units that it was not asked about."""
@@ -244,10 +351,13 @@ class StageOperator(BaseOperator):
         store.put(key, result.model_dump_json().encode())
         return result
 
-    def _key(self, context: Context, ref: ShardRef, what: str) -> str:
+    def _key(
+        self, context: Context, ref: ShardRef, what: str, spec: StageSpec | None = None
+    ) -> str:
         """Where this try's request or result lies: one place for each task, shard and try.
 
-        Variants of the template have places of their own.
+        Variants of the template have places of their own, and so have rows that fell, and what is
+        made of the template for these.
         """
         from include.runs import run_prefix
 
@@ -256,7 +366,16 @@ class StageOperator(BaseOperator):
         prefix = run_prefix(ref.tenant, ti.dag_id, context["run_id"])
         own = _shard_ref(self.shard)[0].plan
         index += "" if ref.plan == own else f"-{PurePosixPath(ref.plan).stem}"
+        index += "" if spec is None or spec.name == self.stage else f"-{spec.name}"
         return f"{prefix}/{ti.task_id}{index}/{max(1, ti.try_number):03}.{what}.json"
+
+
+def _decided(store: ObjectStore, result: str) -> bool:
+    """Whether a retry would not help any row: all that failed, did so for good or at a breaker."""
+    from include.contracts.stage import StageResult
+
+    units = StageResult.model_validate_json(store.get(result)).units
+    return all(unit.code == "remote.breaker_open" for unit in units if unit.retry)
 
 
 def _task_defaults(stage: str) -> dict[str, Any]:
@@ -304,14 +423,6 @@ class EventLog:
             return
         self._next = now + PROGRESS_EVERY_S
         self._log.info("%s %s/%s %s", unit, done, total, message)
-
-
-def _from(variants: Sequence[ShardRef], resumed: Resumed | None) -> Sequence[ShardRef]:
-    """The variants that are still to do: all, or from the one where the task was left."""
-    plans = [variant.plan for variant in variants]
-    if resumed is None or resumed.plan not in plans:
-        return variants
-    return variants[plans.index(resumed.plan) :]
 
 
 def _shard_ref(shard: Mapping[str, Any]) -> tuple[ShardRef, list[str] | None]:

@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from include.cli.progress import Progress
-from include.cli.rest import AirflowApi
+from include.cli.rest import AirflowApi, ApiError
 from include.contracts.plan import CampaignPlan
 from include.errors import BY_EXIT_CODE, Bug
 from include.settings import PROJECT, Settings
@@ -22,6 +23,9 @@ DAG = "campaign_render"
 HOME = PROJECT / ".understudy" / "render"
 """AIRFLOW_HOME of runs without services."""
 ENDED = ("success", "failed")
+PATIENCE_S = 300.0
+"""How long Airflow's API may be away while a run is followed."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -109,18 +113,40 @@ def run_on_stack(api: AirflowApi, conf: dict[str, Any], progress: Progress) -> R
     run_id = api.trigger(DAG, conf)
     page = f"{api.base_url}/dags/{DAG}/runs/{run_id}"
     progress.line(f"triggered: {page}")
+    ask = _Patient(progress)
     while True:
-        state = api.run_state(DAG, run_id)
-        instances = api.task_instances(DAG, run_id)
+        state = ask(lambda: api.run_state(DAG, run_id))
+        instances = ask(lambda: api.task_instances(DAG, run_id))
         for instance in sorted(instances, key=lambda i: i.get("end_date") or ""):
             progress.task(instance)
         if state in ENDED:
             break
         time.sleep(1.0)
-    plan = load_plan(api.xcom(DAG, run_id, "plan", "campaign"))
+    plan = load_plan(ask(lambda: api.xcom(DAG, run_id, "plan", "campaign")))
     if plan is None:
         raise Bug(f"nothing was planned; see {page}")
     return Run(run_id, state, plan, page)
+
+
+class _Patient:
+    """Asks again while Airflow's API is being restarted: the run goes on without it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def __call__(self, ask: Callable[[], T]) -> T:
+        give_up = time.monotonic() + PATIENCE_S
+        told = False
+        while True:
+            try:
+                return ask()
+            except ApiError as problem:
+                if problem.status in range(400, 500) or time.monotonic() > give_up:
+                    raise
+                if not told:
+                    self._progress.line("Airflow does not answer; the run goes on, waiting for it")
+                    told = True
+                time.sleep(2.0)
 
 
 def absolute(path: str) -> str:

@@ -69,6 +69,18 @@ COMMANDS: dict[str, Command] = {
         "airflow",
         "include.cli.rollout",
     ),
+    "store": Command(
+        "lifecycle: how long a store keeps what [--store URI] [--apply] [--hot-days N]",
+        ("airflow",),
+        "airflow",
+        "include.cli.store",
+    ),
+    "gc": Command(
+        "deletes what nothing needs any more: [--store URI] [--tenant T] [--grace 7d] [--dry-run]",
+        ("airflow",),
+        "airflow",
+        "include.cli.gc",
+    ),
     "verify": Command(
         "checks a video's signature and everything it claims: VIDEO",
         ("worker",),
@@ -84,9 +96,16 @@ COMMANDS: dict[str, Command] = {
     ),
     "stage": Command("one stage by hand: NAME --request FILE", ALL, "worker", "include.stages"),
     "bench": Command("a benchmark: NAME (stages, upscale, ...)", ALL, "worker"),
+    "chaos": Command(
+        "breaks a campaign in every way at hand and checks what is promised: [--rounds N] "
+        "[--faults A,B] [--seed S] [--store dir|s3] [--database sqlite|postgres]",
+        ALL,
+        "airflow",
+        "include.cli.chaos",
+    ),
     "lock": Command("resolves the lock files again from the .in files"),
 }
-PLANNED = ("chaos", "housekeeping")
+PLANNED = ("housekeeping",)
 """Commands that a later version brings."""
 
 

@@ -11,6 +11,7 @@ from include.contracts.plan import CampaignPlan, ShardPlan
 from include.demand import FINAL, demand
 from include.errors import UnderstudyError
 from include.planning import plan_campaign
+from include.remote.fallback import rows_of
 from include.settings import PROJECT, Settings
 from include.sharding import load_times, predict_seconds
 from include.stages.specs import STAGES
@@ -46,12 +47,13 @@ def _print(plan: CampaignPlan, settings: Settings) -> None:
     cache = ArtifactCache(open_store(plan.store), plan.tenant)
     rows = published = unfinished = 0
     for ref in plan.shards:
-        shard = ShardPlan.model_validate_json(cache.store.get(ref.plan))
-        results = demand(cache, shard, STAGES[FINAL]).results
-        done = sum(result.status == "hit" for result in results)
-        rows += len(shard.rows)
+        done = 0
+        for part, units in rows_of(cache.store, ref):
+            results = demand(cache, part.shard, STAGES[FINAL], rows=units).results
+            done += sum(result.status == "hit" for result in results)
+        rows += ref.rows
         published += done
-        unfinished += done < len(shard.rows)
+        unfinished += done < ref.rows
     print(f"  published already: {published}; to render: {rows - published}")
     _predict(plan, cache, rows - published, unfinished, settings)
 

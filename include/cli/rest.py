@@ -28,10 +28,18 @@ class AirflowApi:
         base_url: such as ``http://127.0.0.1:8080``.
         user: login name; None when everybody is an administrator.
         password: its password.
+        timeout_s: how long to wait for an answer.
     """
 
-    def __init__(self, base_url: str, user: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        user: str | None = None,
+        password: str | None = None,
+        timeout_s: float = 60.0,
+    ) -> None:
         self.base_url = base_url.rstrip("/")
+        self._timeout = timeout_s
         self._login = {"username": user, "password": password} if user else None
         self._token: str | None = None
 
@@ -56,8 +64,13 @@ class AirflowApi:
                 raise
             self.patch(f"{collection}/{quote(name, safe='')}", body)
 
-    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
+    def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str:
         """Start a run.
+
+        Args:
+            dag_id: of which DAG.
+            conf: its parameters.
+            run_id: a name for it: a call whose answer was lost may then be made again.
 
         Returns:
             Its id.
@@ -66,9 +79,14 @@ class AirflowApi:
             BadInput: a parameter is not valid.
         """
         self.patch(f"dags/{dag_id}", {"is_paused": False})
+        body: dict[str, Any] = {"logical_date": None, "conf": conf}
+        if run_id:
+            body["dag_run_id"] = run_id
         try:
-            run = self.post(f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
+            run = self.post(f"dags/{dag_id}/dagRuns", body)
         except ApiError as problem:
+            if problem.status == 409 and run_id:
+                return run_id
             if problem.status == 400:
                 raise BadInput(problem.message, code="run.params") from problem
             raise
@@ -136,7 +154,7 @@ class AirflowApi:
         )
         opener = request.build_opener(request.ProxyHandler({}))
         try:
-            with opener.open(call, timeout=60) as answer:
+            with opener.open(call, timeout=self._timeout) as answer:
                 text = answer.read()
         except error.HTTPError as problem:
             said = problem.read().decode(errors="replace")[:500]

@@ -12,13 +12,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from include.cli.airflow_settings import load_over_rest, read_airflow_settings
 from include.cli.rest import AirflowApi
+from include.cli.sessions import alive, left, members, signal_session, started
 from include.errors import Transient
 from include.settings import PROJECT, Settings
 
@@ -60,6 +61,9 @@ class Stack:
         port: of UI and API, on 127.0.0.1 only.
         open_doors: everybody is an administrator without a login; else a password is made.
         dag_ids: the DAGs that it is not ready without.
+        options: further settings of Airflow, by ``SECTION__NAME``.
+        variables: further variables of its processes' environment.
+        boot_s: how long it may take to come up.
     """
 
     home: Path
@@ -67,6 +71,9 @@ class Stack:
     open_doors: bool = False
     settings: Settings = field(default_factory=Settings.from_env)
     dag_ids: tuple[str, ...] = DAGS
+    options: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    boot_s: float = BOOT_S
 
     @property
     def url(self) -> str:
@@ -100,7 +107,7 @@ class Stack:
         parallel = min(4, self.settings.slots + 1)
         database = os.environ.get("UNDERSTUDY_DATABASE_URL", "")
         if database:
-            parallel = self.settings.slots + 4
+            parallel = self.settings.pool_slots + 4
         options = {
             "CORE__DAGS_FOLDER": str(PROJECT / "dags"),
             "CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
@@ -127,8 +134,9 @@ class Stack:
             "API__BASE_URL": self.url,
             "API__WORKERS": "1",
             **self._secrets(),
+            **self.options,
         }
-        env = dict(os.environ)
+        env = {**os.environ, **self.variables}
         env.update({f"AIRFLOW__{name}": value for name, value in options.items()})
         venv_bin = str(Path(sys.prefix) / "bin")
         return {
@@ -170,13 +178,31 @@ class Stack:
             self._wait(pids)
             load_over_rest(
                 read_airflow_settings(
-                    PROJECT / "airflow_settings.yaml", cpu_slots=self.settings.slots
+                    PROJECT / "airflow_settings.yaml", cpu_slots=self.settings.pool_slots
                 ),
                 self.api(),
             )
         except BaseException:
             self.stop()
             raise
+
+    def pid(self, name: str) -> int:
+        """The process id of one of ``PROCESSES``."""
+        return int(self._state()["pids"][name]["pid"])
+
+    def dead(self) -> list[str]:
+        """Those of ``PROCESSES`` that ended; a scheduler does when it loses its database."""
+        return [name for name, process in self._state()["pids"].items() if not alive(process)]
+
+    def restart(self, name: str) -> None:
+        """Start one of ``PROCESSES`` again that ended; returns at once.
+
+        What it left behind is remembered, so that ``stop`` ends it too.
+        """
+        state = self._state()
+        state.setdefault("former", []).append(state["pids"][name])
+        state["pids"][name] = self._spawn(name, PROCESSES[name], self.environment())
+        _write_private(self._pids, json.dumps(state))
 
     def _run(self, *command: str, env: dict[str, str]) -> None:
         log = self.log_dir / f"{command[0]}.log"
@@ -198,18 +224,20 @@ class Stack:
                 stderr=stream,
                 start_new_session=True,
             )
-        return {"name": name, "pid": process.pid, "started": _started(process.pid)}
+        return {"name": name, "pid": process.pid, "started": started(process.pid)}
 
     def _wait(self, pids: dict[str, dict[str, Any]]) -> None:
-        end = time.monotonic() + BOOT_S
+        end = time.monotonic() + self.boot_s
         steps = [self._healthy, self._dags_listed, self._warm]
         while steps:
-            dead = [name for name, process in pids.items() if not _alive(process)]
+            dead = [name for name, process in pids.items() if not alive(process)]
             if dead:
                 log = self.log_dir / f"{dead[0]}.log"
                 raise StackError(f"Airflow's {dead[0]} ended while starting\n{_tail(log)}")
             if time.monotonic() > end:
-                raise StackError(f"Airflow did not come up in {BOOT_S:.0f} s; see {self.log_dir}")
+                raise StackError(
+                    f"Airflow did not come up in {self.boot_s:.0f} s; see {self.log_dir}"
+                )
             if steps[0]():
                 steps.pop(0)
             else:
@@ -231,7 +259,7 @@ class Stack:
     def running(self) -> bool:
         """Whether a stack that was started from this home is alive; takes over its port."""
         state = self._state()
-        if not state or not any(_alive(process) for process in state["pids"].values()):
+        if not state or not any(alive(process) for process in state["pids"].values()):
             return False
         self.port = int(state["port"])
         return True
@@ -243,16 +271,16 @@ class Stack:
             Whether something was running.
         """
         state = self._state()
-        alive = [p for p in state.get("pids", {}).values() if _alive(p)]
+        known = [*state.get("pids", {}).values(), *state.get("former", [])]
+        running = [p for p in known if left(p)]
         for sign in (signal.SIGTERM, signal.SIGKILL):
-            for process in alive:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process["pid"], sign)
+            for process in running:
+                signal_session(process["pid"], sign)
             end = time.monotonic() + STOP_S
-            while time.monotonic() < end and any(_group_alive(p["pid"]) for p in alive):
+            while time.monotonic() < end and any(members(p["pid"]) for p in running):
                 time.sleep(0.1)
         self._pids.unlink(missing_ok=True)
-        return bool(alive)
+        return bool(running)
 
     def _state(self) -> dict[str, Any]:
         try:
@@ -276,31 +304,6 @@ def _write_private(path: Path, text: str) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as stream:
         stream.write(text)
-
-
-def _started(pid: int) -> str:
-    """When a process started, as the system counts; tells a reused pid. Empty when unknown."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _alive(process: dict[str, Any]) -> bool:
-    pid = int(process["pid"])
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    return _group_alive(pid) and _started(pid) == process["started"]
-
-
-def _group_alive(pid: int) -> bool:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _tail(path: Path, lines: int = 15) -> str:

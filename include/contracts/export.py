@@ -15,6 +15,7 @@ from include.contracts.consent import SignedConsent
 from include.contracts.features import FeatureRow
 from include.contracts.manifest import KeyMaterial, Manifest
 from include.contracts.plan import CampaignPlan, ShardPlan
+from include.contracts.remote import JobRequest, JobStatus, Problem
 from include.contracts.stage import Decision, Event, ReviewItem, StageRequest, StageResult
 
 FOLDER = Path(__file__).parent / "schemas"
@@ -25,8 +26,11 @@ EXPORTED: tuple[type[Contract], ...] = (
     Decision,
     Event,
     FeatureRow,
+    JobRequest,
+    JobStatus,
     KeyMaterial,
     Manifest,
+    Problem,
     ReviewItem,
     ShardPlan,
     SignedConsent,

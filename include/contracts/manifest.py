@@ -75,10 +75,20 @@ def _is_plain(value: Any) -> bool:
     return kind in _SCALARS or (kind in (list, tuple) and all(map(_is_plain, value)))
 
 
+class RemoteCall(Contract):
+    """The call of a model API that made an artifact: for the report, never part of a key."""
+
+    endpoint: str
+    """As the declarations name it."""
+    job: str
+    price: float = 0.0
+    currency: str = "USD"
+
+
 class Manifest(Contract):
     """Written last; from then on the artifact exists."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     tenant: Slug
     key: Sha256
     material: KeyMaterial
@@ -90,4 +100,9 @@ class Manifest(Contract):
     """Host and process, for the log; never part of a key."""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    io_seconds: float = 0.0
+    """Wall time spent waiting for the object store until the outputs were made (since version 2);
+    storing them is in the stage's result."""
     peak_mib: float = 0.0
+    remote: RemoteCall | None = None
+    """Where it was made, unless on a machine of our own; times are then as the API says."""

@@ -81,6 +81,8 @@ class ShardPlan(Contract):
     """Length of the chunks that long templates are worked through in, seconds; 0 for none."""
     backends: dict[str, BackendRef] = Field(default_factory=dict)
     """By stage, where what was live when the campaign was planned is not the default."""
+    instead: str = ""
+    """What these rows are made with instead of what was planned (``include.remote.fallback``)."""
     variants: tuple[ShardRef, ...] = ()
     """In the template's own plan: the same template for rows that try other backends."""
 

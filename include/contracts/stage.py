@@ -28,6 +28,8 @@ class StageRequest(Contract):
     attempt: int = Field(default=1, ge=1)
     last_attempt: bool = True
     """On the last attempt failed rows are recorded and the process exits 0."""
+    may_wait: bool = False
+    """Whether whoever asks waits for what others make now: such rows have not failed then."""
     threads: int = Field(default=1, ge=1)
     chunk: int | None = Field(default=None, ge=0)
     """Make only this chunk of a chunked stage's artifacts; the artifacts themselves come later."""
@@ -45,12 +47,14 @@ class UnitResult(Contract):
     retry: bool = False
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    io_seconds: float = 0.0
+    """Wall time during which the process waited for the object store (since version 2)."""
 
 
 class StageResult(Contract):
     """What a stage did for its units. Not cached: only artifacts are."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     stage: str
     plan: str
     run_id: str
@@ -59,8 +63,12 @@ class StageResult(Contract):
     units: tuple[UnitResult, ...]
     started_process: bool = True
     """False when every unit was cached and no process was started."""
+    remote: bool = False
+    """Made by model APIs: its seconds are not those of our own machines."""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    io_seconds: float = 0.0
+    """Wall time during which the process waited for the object store (since version 2)."""
     peak_mib: float = 0.0
 
 

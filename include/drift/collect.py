@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from include.contracts.plan import CampaignPlan, ShardPlan
+from include.contracts.plan import CampaignPlan, ShardRef
 from include.drift.rows import write_rows
 from include.features.catalogue import FEATURES, AssetKind
 from include.features.collect import AssetRow, asset_rows
+from include.remote.fallback import rows_of as held_rows
 from include.settings import Settings
 from include.store import open_store
 from include.store.bulk import in_parallel
@@ -34,11 +35,12 @@ def collect_rows(
     store = open_store(plan.store)
     cache = ArtifactCache(store, plan.tenant)
 
-    def rows_of(key: str) -> list[AssetRow]:
-        shard = ShardPlan.model_validate_json(store.get(key))
-        return asset_rows(cache, [shard], settings.core_hour)
+    def rows_of(ref: ShardRef) -> list[AssetRow]:
+        held = held_rows(store, ref)
+        shards = [part.shard.model_copy(update={"rows": rows}) for part, rows in held]
+        return asset_rows(cache, shards, settings.core_hour)
 
-    found = in_parallel(rows_of, [ref.plan for ref in plan.shards or (plan.template,)])
+    found = in_parallel(rows_of, plan.shards or (plan.template,))
     rows = {row.asset: row for shard in found for row in shard if row.kind in kinds}
     write_rows(store, plan.tenant, run_id, rows.values())
     return len(rows)

@@ -113,13 +113,17 @@ def collected_values(
     """
     cpu = {name: _cost(parts, "cpu_seconds") for name, parts in made.items()}
     total = sum(cpu.values())
+    # What an API did costs what it asked for, whatever processors it used.
+    here = [[part for part in parts if part.remote is None] for parts in made.values()]
+    own = sum(_cost(parts, "cpu_seconds") for parts in here if parts)
+    paid = sum(part.remote.price for parts in made.values() for part in parts if part.remote)
     values: dict[str, FeatureValue] = {
         "seconds": sum(_cost(parts, "seconds") for parts in made.values()),
         "cpu_seconds": total,
         "peak_memory": max(
             (part.peak_mib for parts in made.values() for part in parts), default=0.0
         ),
-        "cost": total / 3600 * core_hour,
+        "cost": own / 3600 * core_hour + paid,
     }
     values |= {f"cpu_{name}": cpu.get(name) for name in TIMED}
     return values | _safety(made["classify"][0] if "classify" in made else None)

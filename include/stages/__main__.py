@@ -15,7 +15,7 @@ from typing import TextIO
 from include.errors import Bug, OutOfMemory, UnderstudyError
 from include.stages.context import Events
 from include.stages.progress import keep_progress, progress_key
-from include.stages.runner import load_request, run_stage
+from include.stages.runner import from_the_system, load_request, run_stage
 from include.stages.specs import STAGES
 from include.store import open_store
 
@@ -45,9 +45,11 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError:
         events.emit("error", message=f"{args.stage} ran out of memory", data={"code": "memory"})
         return OutOfMemory.exit_code
-    except Exception:
-        events.emit("error", message=traceback.format_exc(), data={"code": "bug"})
-        return Bug.exit_code
+    except Exception as error:
+        known = from_the_system(error)
+        message, code = (known.message, known.code) if known else (traceback.format_exc(), "bug")
+        events.emit("error", message=message, data={"code": code})
+        return known.exit_code if known else Bug.exit_code
     return 0
 
 

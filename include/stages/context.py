@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-from include.contracts.manifest import BlobRef, Manifest
+from include.contracts.manifest import BlobRef, Manifest, RemoteCall
 from include.contracts.plan import ShardPlan, SourceRef, UnitPlan
 from include.contracts.stage import Event
 from include.errors import BadInput, CorruptArtifact
@@ -18,6 +18,19 @@ from include.keys import chunk_material
 from include.settings import Settings
 from include.stages.specs import MAKER, StageSpec
 from include.store.cache import ArtifactCache
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What making something took; wall and processor seconds, peak memory in MiB."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    remote: RemoteCall | None = None
+    """The call of a model API that it was made by."""
+    io_seconds: float = 0.0
+    """Of the wall seconds, what was spent waiting for the store."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,8 @@ class Output:
 
     files: Mapping[str, tuple[Path, str] | BlobRef]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    cost: Cost | None = None
+    """What it took, where it was not this process that made it."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from include.features.collect import MEASURED, collected_values, row_manifests
 from include.gate import check_consents
 from include.provenance.verify import require_verified
 from include.stages.context import Hold, Output, StageContext
+from include.store import ObjectMissing
 from include.verdict import release
 
 FILES = {
@@ -57,12 +58,27 @@ def run(ctx: StageContext, artifact: str) -> Output | Hold:
     body["signature"] = {"state": check.state, "trusted": check.trusted}
     report.write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     prefix = published_prefix(ctx.cache.tenant, ctx.shard.brief.campaign, ctx.unit.id)
+    _supersede(ctx, f"{prefix}/report.json")
     ctx.cache.store.put_file(f"{prefix}/report.json", report)
     published = {"report.json": f"{prefix}/report.json"}
     for name, (source, output) in FILES.items():
         published[name] = f"{prefix}/{name}"
         _copy(ctx, ctx.blob(source, output), published[name])
     return Output({"report": (report, "application/json")}, {"published": published})
+
+
+def _supersede(ctx: StageContext, report: str) -> None:
+    """Take back the artifact that says that another version lies here: it will not any more.
+
+    A campaign that goes back to that version then publishes it again. The report goes out first
+    and names its artifact, so this holds wherever an earlier attempt was interrupted.
+    """
+    try:
+        before = json.loads(ctx.cache.store.get(report)).get("key")
+    except ObjectMissing:
+        return
+    if before and before != ctx.unit.key("publish"):
+        ctx.cache.quarantine("publish", before)
 
 
 def _copy(ctx: StageContext, blob: BlobRef, key: str) -> None:
@@ -81,8 +97,10 @@ def _report(ctx: StageContext, verdict: str) -> dict[str, Any]:
         "campaign": ctx.shard.brief.campaign,
         "tenant": ctx.cache.tenant,
         "recipient": ctx.unit.id,
+        "key": ctx.unit.key("publish"),
         "run": ctx.run_id,
         "tier": ctx.shard.brief.tier,
+        **({"instead": ctx.shard.instead} if ctx.shard.instead else {}),
         "video": {
             "sha256": made["sign"].outputs["video"].sha256,
             "sha256_before_signing": video.outputs["video"].sha256,
@@ -108,6 +126,7 @@ def _report(ctx: StageContext, verdict: str) -> dict[str, Any]:
                 "seconds": manifest.seconds,
                 "cpu_seconds": manifest.cpu_seconds,
                 "peak_mib": manifest.peak_mib,
+                **({"remote": manifest.remote.model_dump()} if manifest.remote else {}),
             }
             for name, manifest in made.items()
         },

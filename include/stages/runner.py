@@ -7,7 +7,8 @@ import resource
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from include.contracts.manifest import BackendRef, KeyMaterial, Manifest
 from include.contracts.plan import TEMPLATE_UNIT, ShardPlan, UnitPlan
 from include.contracts.stage import StageRequest, StageResult, UnitResult
 from include.demand import demand
-from include.errors import Bug, OutOfMemory, UnderstudyError, Usage
+from include.errors import Bug, LeaseHeld, OutOfMemory, StoreUnavailable, UnderstudyError, Usage
 from include.keys import BACKEND_OF, chunk_material
 from include.settings import Settings
 from include.stages.chunked import Part, make_chunk, run_chunked
 from include.stages.context import (
+    Cost,
     Events,
     Hold,
     Inputs,
@@ -30,13 +32,17 @@ from include.stages.context import (
     StageContext,
 )
 from include.stages.specs import STAGES, StageSpec
-from include.store import open_object, open_store
+from include.store import ObjectMissing, open_object, open_store
 from include.store.cache import ArtifactCache
+from include.store.disk_errors import FULL
 from include.store.lease import Lease
+from include.store.waiting import WAITING, TimedStore
 from models.registry import backend
 
 Run = Callable[[StageContext, str], "Output | Hold"]
 """A stage's code: the context and the artifact's name to what was made."""
+RunChunk = Callable[[StageContext, str, int], Output]
+"""The same for one chunk only, by its number."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +51,19 @@ class _Cost:
 
     wall: float
     cpu: float
+    io: float
+    """Of the wall time, what was spent waiting for the store."""
 
     @classmethod
     def now(cls) -> _Cost:
         own = resource.getrusage(resource.RUSAGE_SELF)
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-        return cls(time.monotonic(), cpu)
+        return cls(time.monotonic(), cpu, WAITING.seconds)
 
     def since(self) -> _Cost:
         now = _Cost.now()
-        return _Cost(now.wall - self.wall, now.cpu - self.cpu)
+        return _Cost(now.wall - self.wall, now.cpu - self.cpu, now.io - self.io)
 
 
 def peak_mib() -> float:
@@ -90,12 +98,12 @@ def load_request(uri: str, stage: str) -> StageRequest:
     try:
         if "#" in uri:
             base, _, key = uri.partition("#")
-            data = open_store(base).get(key)
+            data = TimedStore(open_store(base)).get(key)
         else:
             store, key = open_object(uri)
-            data = store.get(key)
+            data = TimedStore(store).get(key)
         request = StageRequest.model_validate_json(data)
-    except UnderstudyError as error:
+    except (ObjectMissing, Usage) as error:
         raise Usage(f"request {uri}: {error.message}", code="request.missing") from error
     except ValidationError as error:
         raise Usage(f"request {uri}: {error}", code="request.malformed") from error
@@ -104,18 +112,35 @@ def load_request(uri: str, stage: str) -> StageRequest:
     return request
 
 
-def run_stage(request: StageRequest, events: Events) -> StageResult:
+@dataclass(frozen=True)
+class Elsewhere:
+    """Code that has artifacts made on another machine instead of by the stage's own code."""
+
+    whole: Run
+    chunk: RunChunk
+    at_once: int = 1
+    """How many units to work on at a time."""
+
+
+def run_stage(
+    request: StageRequest, events: Events, elsewhere: Elsewhere | None = None
+) -> StageResult:
     """Work through a request and write its result.
 
     Each unit fails or succeeds alone. An error is raised only when it decides the whole
     attempt: a template that cannot be used, or a row that a retry may save.
+
+    Args:
+        request: what to do.
+        events: takes what is to be told.
+        elsewhere: makes the artifacts, where that is not done here.
 
     Raises:
         UnderstudyError: its exit code tells the operator whether to retry.
     """
     spec = STAGES[request.stage]
     start = _Cost.now()
-    cache = ArtifactCache(open_store(request.store), request.tenant)
+    cache = ArtifactCache(TimedStore(open_store(request.store)), request.tenant)
     shard = ShardPlan.model_validate_json(cache.store.get(request.plan))
     units = _units(shard, request)
     events.emit("start", total=len(units))
@@ -125,11 +150,12 @@ def run_stage(request: StageRequest, events: Events) -> StageResult:
     errors: list[UnderstudyError] = []
     with tempfile.TemporaryDirectory(prefix=f"understudy-{spec.name}-common-") as folder:
         common = Inputs(Path(folder))
-        work = _Work(spec, shard, cache, request, events, common)
+        work = _Work(spec, shard, cache, request, events, common, elsewhere)
         with common.closing:
+            made = _run_units(work, [unit for unit in units if unit.id in settled.to_make])
             for unit in units:
                 if unit.id in settled.to_make:
-                    results[unit.id], error = _run_unit(work, unit)
+                    results[unit.id], error = next(made)
                     errors += [error] if error else []
                 events.emit("unit", unit=unit.id, data=results[unit.id].model_dump(mode="json"))
     cost = start.since()
@@ -141,12 +167,26 @@ def run_stage(request: StageRequest, events: Events) -> StageResult:
         units=tuple(results[unit.id] for unit in units),
         seconds=cost.wall,
         cpu_seconds=cost.cpu,
+        io_seconds=cost.io,
         peak_mib=peak_mib(),
+        remote=elsewhere is not None,
     )
     cache.store.put(request.result, result.model_dump_json().encode())
     _raise_what_decides(spec, errors, request)
     events.emit("result", data={"result": request.result})
     return result
+
+
+def _run_units(
+    work: _Work, units: list[UnitPlan]
+) -> Iterator[tuple[UnitResult, UnderstudyError | None]]:
+    """Each unit's result, in order."""
+    at_once = work.elsewhere.at_once if work.elsewhere else 1
+    if at_once == 1 or len(units) < 2:
+        yield from (_run_unit(work, unit) for unit in units)
+        return
+    with ThreadPoolExecutor(min(at_once, len(units))) as pool:
+        yield from pool.map(lambda unit: _run_unit(work, unit), units)
 
 
 def _units(shard: ShardPlan, request: StageRequest) -> tuple[UnitPlan, ...]:
@@ -161,9 +201,12 @@ def _raise_what_decides(
 ) -> None:
     if spec.scope == "template" and errors:
         raise errors[0]
-    worth_it = [error for error in errors if error.retry]
+    held = [error for error in errors if isinstance(error, LeaseHeld)]
+    worth_it = [error for error in errors if error.retry and error not in held]
     if worth_it and not request.last_attempt:
         raise worth_it[0]
+    if held and (request.may_wait or not request.last_attempt):
+        raise held[0]
 
 
 @dataclass(frozen=True)
@@ -176,6 +219,7 @@ class _Work:
     request: StageRequest
     events: Events
     common: Inputs
+    elsewhere: Elsewhere | None = None
 
     def context(self, unit: UnitPlan, scratch: Path) -> StageContext:
         """One unit's context."""
@@ -208,7 +252,9 @@ def _run_unit(work: _Work, unit: UnitPlan) -> tuple[UnitResult, UnderstudyError 
     except MemoryError:
         failure = OutOfMemory(f"{spec.name} ran out of memory on {unit.id}")
     except Exception as error:  # a bug in one row must not lose the others
-        failure = Bug(f"{spec.name} failed on {unit.id}: {type(error).__name__}: {error}")
+        failure = from_the_system(error) or Bug(
+            f"{spec.name} failed on {unit.id}: {type(error).__name__}: {error}"
+        )
         events.emit("warning", unit=unit.id, message=traceback.format_exc())
     else:
         cost = start.since()
@@ -220,6 +266,7 @@ def _run_unit(work: _Work, unit: UnitPlan) -> tuple[UnitResult, UnderstudyError 
             message=held.reason if held else None,
             seconds=round(cost.wall, 3),
             cpu_seconds=round(cost.cpu, 3),
+            io_seconds=round(cost.io, 3),
         ), None
     message = failure.message
     if unit.id != TEMPLATE_UNIT and unit.id not in message:
@@ -235,7 +282,19 @@ def _run_unit(work: _Work, unit: UnitPlan) -> tuple[UnitResult, UnderstudyError 
         retry=failure.retry,
         seconds=round(cost.wall, 3),
         cpu_seconds=round(cost.cpu, 3),
+        io_seconds=round(cost.io, 3),
     ), failure
+
+
+def from_the_system(error: Exception) -> UnderstudyError | None:
+    """What the system refused to any code, as the error that decides the retry; None for a bug."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return StoreUnavailable(
+            f"no space for scratch files below {tempfile.gettempdir()} ({error}); free some space "
+            "there or set TMPDIR to a larger disk; the run then resumes",
+            code="disk.full",
+        )
+    return None
 
 
 def _make(work: _Work, artifact: str, unit: UnitPlan) -> Hold | None:
@@ -254,7 +313,8 @@ def _make(work: _Work, artifact: str, unit: UnitPlan) -> Hold | None:
             return None
         start = _Cost.now()
         context = work.context(unit, Path(folder))
-        made = run_code(context, artifact)
+        run = work.elsewhere.whole if work.elsewhere else run_code
+        made = run(context, artifact)
         if isinstance(made, Hold):
             return made
         _publish(cache, material, made, start)
@@ -262,14 +322,17 @@ def _make(work: _Work, artifact: str, unit: UnitPlan) -> Hold | None:
 
 
 def _publish(cache: ArtifactCache, material: KeyMaterial, made: Output, start: _Cost) -> Manifest:
-    cost = start.since()
+    took = start.since()
+    cost = made.cost or Cost(took.wall, took.cpu, peak_mib(), io_seconds=took.io)
     return cache.publish(
         material,
         made.files,
         dict(made.facts),
-        seconds=round(cost.wall, 3),
-        cpu_seconds=round(cost.cpu, 3),
-        peak_mib=round(peak_mib(), 1),
+        seconds=round(cost.seconds, 3),
+        cpu_seconds=round(cost.cpu_seconds, 3),
+        io_seconds=round(cost.io_seconds, 3),
+        peak_mib=round(cost.peak_mib, 1),
+        remote=cost.remote,
     )
 
 
@@ -302,6 +365,9 @@ def _make_one_chunk(work: _Work, artifact: str, unit: UnitPlan) -> None:
     if work.cache.lookup(artifact, material.key()):
         return
     check_current(spec, material)
+    if work.elsewhere is not None:
+        _make_chunk_elsewhere(work, work.elsewhere.chunk, artifact, unit)
+        return
     module = importlib.import_module(f"include.stages.{spec.name}")
     with tempfile.TemporaryDirectory(prefix=f"understudy-{spec.name}-") as folder:
         context = work.context(unit, Path(folder))
@@ -309,6 +375,21 @@ def _make_one_chunk(work: _Work, artifact: str, unit: UnitPlan) -> None:
         if request.chunk is None or request.chunk >= len(spans):
             raise Usage(f"{spec.name} has no chunk {request.chunk}", code="request.chunk")
         make_chunk(module, context, artifact, spans[request.chunk], _Publisher())
+
+
+def _make_chunk_elsewhere(work: _Work, run: RunChunk, artifact: str, unit: UnitPlan) -> None:
+    index = work.request.chunk or 0
+    material = chunk_material(unit.materials[artifact], index)
+    cache, key = work.cache, material.key()
+    if cache.lookup(material.stage, key):
+        return
+    with (
+        Lease.acquire(cache.store, cache.tenant, key),
+        tempfile.TemporaryDirectory(prefix=f"understudy-{work.spec.name}-") as folder,
+    ):
+        if cache.lookup(material.stage, key) is None:
+            start = _Cost.now()
+            _publish(cache, material, run(work.context(unit, Path(folder)), artifact, index), start)
 
 
 def check_current(spec: StageSpec, material: KeyMaterial) -> None:

@@ -42,6 +42,9 @@ class StageSpec:
     """Whether it may run on machines that are taken away at short notice."""
     chunked: bool = False
     """Whether a long template is worked through in chunks, each an artifact of its own."""
+    remote: bool = False
+    """Whether a model API may do it: a pure function of upstream artifacts and its parameters,
+    without sources, brief, consent or keys."""
 
 
 _TEMPLATE_CHECKED = ("measure_template",)
@@ -140,6 +143,7 @@ _ALL = (
         upstream=("ingest_template", "track_face", "analyse_face", "ingest_recipients/face"),
         after=_CHECKED,
         chunked=True,
+        remote=True,
     ),
     StageSpec(
         name="lip_sync",
@@ -165,6 +169,7 @@ _ALL = (
         timeout=timedelta(hours=1),
         gpu="small",
         chunked=True,
+        remote=True,
     ),
     StageSpec(
         name="compose",
@@ -223,7 +228,7 @@ _ALL = (
     ),
     StageSpec(
         name="publish",
-        version=1,
+        version=2,
         scope="row",
         artifacts=("publish",),
         upstream=("sign",),
@@ -241,3 +246,11 @@ STAGES: dict[str, StageSpec] = {spec.name: spec for spec in _ALL}
 
 MAKER: dict[str, StageSpec] = {name: spec for spec in _ALL for name in spec.artifacts}
 """Which stage makes an artifact."""
+
+
+def template_stages_of(spec: StageSpec) -> tuple[StageSpec, ...]:
+    """The template's stages that a row's stage reads from, or waits for, in order."""
+    needs = {*spec.upstream, *spec.after}
+    return tuple(
+        made for made in _ALL if made.scope == "template" and needs.intersection(made.artifacts)
+    )

@@ -11,16 +11,17 @@ import socket
 import uuid
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from include.contracts.base import Sha256, Slug, canonical_json
-from include.contracts.manifest import BlobRef, KeyMaterial, Manifest
+from include.contracts.manifest import BlobRef, KeyMaterial, Manifest, RemoteCall
 from include.errors import CorruptArtifact, Usage
-from include.store.base import ObjectMissing, ObjectStore
+from include.store.base import ObjectInfo, ObjectMissing, ObjectStore
+from include.store.notice import TRUST_S, await_quiet
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ _LEAF = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}")
 _SLUG = TypeAdapter(Slug)
 _SHA256 = TypeAdapter(Sha256)
 _PARALLEL_LOOKUPS = 8
+_READS = 2
 
 
 class ArtifactCache:
@@ -46,8 +48,11 @@ class ArtifactCache:
 
     Blobs are written first, the manifest last and only if absent: a process killed at any moment
     leaves nothing or a complete artifact (plus perhaps blobs that no manifest names, which
-    housekeeping removes). The first complete manifest wins.
+    garbage collection removes). The first complete manifest wins.
     """
+
+    trust_s: float = TRUST_S
+    """A stored blob older than this is written again rather than relied on (see ``notice``)."""
 
     def __init__(self, store: ObjectStore, tenant: str) -> None:
         self.store = store
@@ -110,7 +115,9 @@ class ArtifactCache:
         *,
         seconds: float = 0.0,
         cpu_seconds: float = 0.0,
+        io_seconds: float = 0.0,
         peak_mib: float = 0.0,
+        remote: RemoteCall | None = None,
     ) -> Manifest:
         """Store a stage's output files and, last, the manifest that makes them exist.
 
@@ -121,7 +128,9 @@ class ArtifactCache:
             facts: small results for later stages and reports, of plain JSON types.
             seconds: wall time that making it took.
             cpu_seconds: processor time that making it took.
+            io_seconds: wall time of it that was spent waiting for the store.
             peak_mib: peak resident memory while making it, in MiB.
+            remote: the call of a model API that made it.
 
         Returns:
             The manifest that stands: this one, or that of whoever was first.
@@ -143,7 +152,9 @@ class ArtifactCache:
             made_by=f"{socket.gethostname()}:{os.getpid()}",
             seconds=seconds,
             cpu_seconds=cpu_seconds,
+            io_seconds=io_seconds,
             peak_mib=peak_mib,
+            remote=remote,
         )
         raw = canonical_json(manifest.model_dump(mode="json"))
         for _ in range(2):  # a second time because lookup removes a manifest without its blobs
@@ -171,20 +182,39 @@ class ArtifactCache:
         dst_dir.mkdir(parents=True, exist_ok=True)
         temp = dst_dir / f".{uuid.uuid4().hex}.part"
         try:
-            self.store.get_file(self.blob_key(blob.sha256), temp)
-            if _digest(temp) != blob.sha256:
-                raise self._discard_corrupt(blob.sha256)
-            os.replace(temp, dst)
+            if self._download(blob, temp):
+                os.replace(temp, dst)
+                return dst
         finally:
             temp.unlink(missing_ok=True)
-        return dst
+        raise self._discard_corrupt(blob.sha256)
+
+    def _download(self, blob: BlobRef, temp: Path) -> bool:
+        """Whether a blob arrived as it should be; tried again because once may be the network."""
+        for _ in range(_READS):
+            try:
+                self.store.get_file(self.blob_key(blob.sha256), temp)
+            except ObjectMissing:
+                raise
+            except CorruptArtifact:  # the store noticed it itself
+                return False
+            if _digest(temp) == blob.sha256:
+                return True
+        return False
 
     def read_bytes(self, blob: BlobRef) -> bytes:
         """Read a small blob into memory; errors as for ``fetch``."""
-        data = self.store.get(self.blob_key(blob.sha256))
-        if hashlib.sha256(data).hexdigest() != blob.sha256:
-            raise self._discard_corrupt(blob.sha256)
-        return data
+        where = self.blob_key(blob.sha256)
+        try:
+            for _ in range(_READS):
+                data = self.store.get(where)
+                if hashlib.sha256(data).hexdigest() == blob.sha256:
+                    return data
+        except ObjectMissing:
+            raise
+        except CorruptArtifact as error:
+            raise self._discard_corrupt(blob.sha256) from error
+        raise self._discard_corrupt(blob.sha256)
 
     def open_json(self, blob: BlobRef) -> Any:
         """Read a JSON blob; errors as for ``fetch``."""
@@ -224,6 +254,8 @@ class ArtifactCache:
             return self.store.get(where)
         except ObjectMissing:
             return None
+        except CorruptArtifact:
+            return b""  # what cannot be read is no manifest
 
     def _parse(self, raw: bytes, stage: str, key: str) -> Manifest | None:
         try:
@@ -259,14 +291,22 @@ class ArtifactCache:
         )
         where = self.blob_key(blob.sha256)
         stored = self.store.head(where)
-        if stored is not None and stored.size == blob.size:
+        if stored is not None and stored.size == blob.size and self._is_fresh(stored):
             return blob
         self.store.put_file(where, path)
+        if stored is not None:  # the garbage collector may have had its eye on it
+            await_quiet(self.store, self.tenant)
+            if self.store.head(where) is None:
+                self.store.put_file(where, path)
         after = path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             self.store.delete(where)
             raise CorruptArtifact(f"{path} changed while it was being published; run it again.")
         return blob
+
+    def _is_fresh(self, stored: ObjectInfo) -> bool:
+        """Whether an object is too young for the garbage collector."""
+        return datetime.now(UTC) - stored.modified < timedelta(seconds=self.trust_s)
 
     def _stored_digest(self, sha256: str) -> str | None:
         digest = hashlib.sha256()
@@ -278,12 +318,22 @@ class ArtifactCache:
         return digest.hexdigest()
 
     def _discard_corrupt(self, sha256: str) -> CorruptArtifact:
-        """Remove a blob that reads wrong twice (once may be the network) and say so."""
+        """Remove a blob that reads wrong in the same way each time, and say so.
+
+        Bytes that change from one reading to the next are a reader's own trouble.
+        """
         where = self.blob_key(sha256)
-        actual = self._stored_digest(sha256)
-        if actual not in (sha256, None):
-            self.store.delete(where)
-            log.error("Blob %s held other bytes (sha256 %s) and was removed.", where, actual)
+        read = {self._stored_digest(sha256) for _ in range(_READS)}
+        actual = read.pop()
+        if read or actual in (sha256, None):
+            return CorruptArtifact(
+                f"The bytes of {where} in {self.store.uri} arrived changed, and not always in the "
+                "same way: nothing was removed. Check this machine and its network; the next try "
+                "reads again.",
+                where=where,
+            )
+        self.store.delete(where)
+        log.error("Blob %s held other bytes (sha256 %s) and was removed.", where, actual)
         return CorruptArtifact(
             f"The stored bytes of {where} in {self.store.uri} do not match their digest; they were "
             "removed. Run the stage that makes them again.",

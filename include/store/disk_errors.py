@@ -11,7 +11,8 @@ from pathlib import Path
 from include.errors import StoreUnavailable
 from include.store.base import ObjectMissing
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""No space, no quota, or larger than a file may be."""
 
 
 @contextlib.contextmanager
@@ -50,7 +51,7 @@ def write_errors(root: Path, key: str) -> Iterator[None]:
 
 def _unavailable(error: OSError, root: Path, key: str) -> StoreUnavailable:
     reason = error.strerror or str(error)
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return StoreUnavailable(
             f"No space to write {key!r} below {root} ({reason}). Free space on the file system "
             f"that holds {root}, or point the store at a larger one; the run then resumes.",

@@ -24,7 +24,11 @@ class Holder(Contract):
     @classmethod
     def here(cls) -> Holder:
         """This process."""
-        pid = os.getpid()
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Holder:
+        """A process of this machine."""
         return cls(host=socket.gethostname(), pid=pid, machine=_machine(), started=_started(pid))
 
     def is_dead(self) -> bool:

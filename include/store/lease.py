@@ -24,9 +24,10 @@ from types import TracebackType
 from pydantic import Field, ValidationError
 
 from include.contracts.base import Contract
-from include.errors import LeaseHeld, StoreUnavailable, UnderstudyError
+from include.errors import LeaseHeld, StoreRefused, StoreUnavailable, UnderstudyError
 from include.store.base import ObjectInfo, ObjectMissing, ObjectStore
 from include.store.holder import Holder
+from include.store.waiting import aside
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class Lease:
         if not self._lost.is_set():
             try:
                 self._store.delete(_name(self._prefix, self.epoch))
-            except StoreUnavailable as error:
+            except (StoreUnavailable, StoreRefused) as error:
                 log.warning(
                     "Lease %s%d stays until it is stale: %s", self._prefix, self.epoch, error
                 )
@@ -137,7 +138,8 @@ class Lease:
     def _beat(self) -> None:
         while not self._stop.wait(self._record.ttl_s / _BEATS_PER_TTL):
             try:
-                self._renew()
+                with aside():
+                    self._renew()
             except UnderstudyError as error:
                 log.warning("Heartbeat of %s%d failed: %s", self._prefix, self.epoch, error)
             if self._lost.is_set():
@@ -157,6 +159,26 @@ class Lease:
         self._beaten = time.monotonic()
 
 
+def live_leases(store: ObjectStore, tenant: str, beginning: str) -> set[str]:
+    """The keys of leases that are held by somebody alive.
+
+    Args:
+        store: where leases are kept.
+        tenant: first segment of the leases' keys.
+        beginning: what the keys of the artifacts, or whatever is leased, begin with.
+    """
+    root = f"{tenant}/lease/"
+    names = {info.key[len(root) :].rpartition("/")[0] for info in store.list(root + beginning)}
+    live = set()
+    for name in names:
+        prefix = f"{root}{name}/"
+        try:
+            _refuse_if_live(store, prefix, _epochs(store, prefix), name)
+        except LeaseHeld:
+            live.add(name)
+    return live
+
+
 def _refuse_if_live(
     store: ObjectStore, prefix: str, epochs: dict[int, ObjectInfo], key: str
 ) -> None:
@@ -165,13 +187,18 @@ def _refuse_if_live(
         record = _read(store, _name(prefix, epoch))
         if record is None or record.holder.is_dead():
             continue
-        now = now or _store_time(store, prefix)
+        now = now or store_time(store, prefix)
         if (now - info.modified).total_seconds() <= record.ttl_s + _TOLERANCE_S:
             raise _held(key, record)
 
 
-def _store_time(store: ObjectStore, prefix: str) -> datetime:
-    """Read the store's clock from the time stamp of an object written now."""
+def store_time(store: ObjectStore, prefix: str) -> datetime:
+    """Read the store's clock from the time stamp of an object written now.
+
+    Args:
+        store: the store.
+        prefix: where to write it; it is deleted at once.
+    """
     probe = f"{prefix}probe-{uuid.uuid4().hex}"
     try:
         store.put(probe, b"")

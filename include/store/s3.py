@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import threading
-import time
 import uuid
-from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from include.errors import StoreUnavailable, Usage
+from include.store import s3_transfer
 from include.store.base import (
-    CHUNK_BYTES,
     ObjectInfo,
     ObjectMissing,
     ObjectStore,
@@ -26,21 +21,15 @@ from include.store.base import (
     check_prefix,
 )
 from include.store.disk_errors import write_errors
+from include.store.s3_client import forget_clients, pause, s3_client
 from include.store.s3_errors import CONFLICTS, error_code, is_missing, s3_errors, unavailable
 
 if TYPE_CHECKING:
     from boto3.s3.transfer import TransferConfig
 
-MULTIPART_BYTES = 16 << 20
-"""From this size on, objects travel in parts of this size."""
-
-PART_CONCURRENCY = 2
-"""Parts in flight at a time; memory is about this many parts."""
-
 PAGE_SIZE = 1000
 """Objects per listing request; S3 gives no more."""
 
-_CLIENT_LOCK = threading.Lock()
 _CONFLICT_TRIES = 5
 _PRESIGN_MAX_S = 7 * 24 * 3600
 
@@ -87,23 +76,22 @@ class S3Store(ObjectStore):
         return f"s3://{self.bucket}{path}{query}"
 
     def get(self, key: str) -> bytes:
-        """Read a whole object."""
-        return b"".join(self.chunks(key))
+        """Read a whole object, compared with the digest that it carries."""
+        with self._errors(key):
+            return s3_transfer.get_bytes(self.client, self._at(key))
 
     def chunks(self, key: str) -> Iterator[bytes]:
-        """Read an object piece by piece."""
+        """Read an object piece by piece; a broken connection is resumed."""
         with self._errors(key):
-            reply = self.client.get_object(**self._at(key))
-            with contextlib.closing(reply["Body"]) as body:
-                yield from body.iter_chunks(CHUNK_BYTES)
+            yield from s3_transfer.Download(self.client, self._at(key)).chunks()
 
     def get_file(self, key: str, dst: Path) -> None:
         """Download an object to ``dst``, large ones in parallel ranges."""
         temp = dst.with_name(f".{uuid.uuid4().hex}.part")
         try:
             with write_errors(dst.parent, dst.name):
-                with self._errors(key), open(temp, "xb") as file:
-                    self.client.download_fileobj(Fileobj=file, Config=_transfer(), **self._at(key))
+                with self._errors(key):
+                    s3_transfer.get_file(self.client, self._at(key), temp)
                 os.replace(temp, dst)
         finally:
             temp.unlink(missing_ok=True)
@@ -111,27 +99,33 @@ class S3Store(ObjectStore):
     def put(self, key: str, data: bytes) -> None:
         """Create or replace an object."""
         with self._errors(key):
-            self.client.put_object(Body=data, ContentMD5=_md5(data), **self._at(key))
+            s3_transfer.put_bytes(self.client, self._at(key), data)
 
     def put_file(self, key: str, src: Path) -> None:
         """Upload a file, a large one in parts; an interrupted upload leaves no object."""
         with self._errors(key):
-            self.client.upload_file(str(src), Config=_transfer(), **self._at(key))
+            s3_transfer.put_file(self.client, self._at(key), src)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Create an object by one conditional PUT."""
+        """Create an object by one conditional PUT.
+
+        When the answer to it is lost, the request is sent again and refused by what it wrote
+        itself; the object's metadata then say that it is ours.
+        """
+        write, at = uuid.uuid4().hex, self._at(key)
         for attempt in range(_CONFLICT_TRIES):
             try:
                 with self._errors(key, CONFLICTS):
-                    self.client.put_object(
-                        Body=data, ContentMD5=_md5(data), IfNoneMatch="*", **self._at(key)
-                    )
+                    s3_transfer.put_bytes(self.client, at, data, if_none_match=True, write=write)
                 return True
             except _client_error() as error:
                 if error_code(error) == "PreconditionFailed":
-                    return False
+                    with self._errors(key):
+                        return s3_transfer.was_sent_again(error) and s3_transfer.was_ours(
+                            self.client, at, write
+                        )
                 # 409: another write or delete of this key was under way and nothing was decided
-                time.sleep(0.05 * 2**attempt)
+                pause(attempt + 1, first_s=0.1)
         raise StoreUnavailable(
             f"{self.uri} kept reporting conflicting writes of {key!r}; try again later.",
             code="store.conflict",
@@ -142,7 +136,7 @@ class S3Store(ObjectStore):
         """Look up an object."""
         try:
             with self._errors(key):
-                reply = self.client.head_object(**self._at(key))
+                reply = self._head(self._at(key))
         except ObjectMissing:
             return None
         return ObjectInfo(
@@ -216,9 +210,18 @@ class S3Store(ObjectStore):
     @property
     def client(self) -> Any:
         """The boto3 client, made on first use and shared by the stores of this process."""
-        aws = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
-        with _CLIENT_LOCK, s3_errors(self.uri, self.bucket, ""):
-            return _make_client(self.endpoint, os.getpid(), aws)
+        with s3_errors(self.uri, self.bucket, ""):
+            return s3_client(self.endpoint)
+
+    def _head(self, at: dict[str, str]) -> Any:
+        """Ask for an object's head; a refusal, which has no body there, is asked for its reason."""
+        try:
+            return self.client.head_object(**at)
+        except _client_error() as error:
+            if error_code(error) not in ("400", "403", "Forbidden"):
+                raise
+            self.client.get_object(**at)["Body"].close()
+            raise
 
     def _at(self, key: str) -> dict[str, str]:
         full = f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
@@ -231,6 +234,10 @@ class S3Store(ObjectStore):
                 yield
         except ObjectMissing:
             self._require_bucket()
+            raise
+        except StoreUnavailable as error:
+            if error.code == "store.expired":
+                forget_clients()
             raise
 
     def _require_bucket(self) -> None:
@@ -246,52 +253,14 @@ class S3Store(ObjectStore):
         self._bucket_seen = True
 
 
-@lru_cache(maxsize=8)
-def _make_client(endpoint: str | None, pid: int, environment: tuple[tuple[str, str], ...]) -> Any:
-    """Make a thread-safe client, once per process and setting (it takes a fifth of a second).
-
-    Args:
-        endpoint: the server, or None for boto3's own choice.
-        pid: this process; a client must not be used on both sides of a fork.
-        environment: the AWS variables that are in force.
-    """
-    import boto3
-    from botocore.config import Config
-
-    settings = dict(environment)
-    region = settings.get("AWS_REGION") or settings.get("AWS_DEFAULT_REGION")
-    config = Config(
-        signature_version="s3v4",
-        s3={"addressing_style": "path"},  # servers on an address have no bucket host names
-        retries={
-            "mode": "standard",
-            "total_max_attempts": int(settings.get("AWS_MAX_ATTEMPTS", "5")),
-        },
-        connect_timeout=5,
-        read_timeout=60,
-        tcp_keepalive=True,
-        max_pool_connections=16,
-        # Newer boto3 adds trailing checksums that Ceph RGW does not understand.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-    session = boto3.session.Session()
-    return session.client(
-        "s3",
-        endpoint_url=endpoint,
-        config=config,
-        region_name=region or session.region_name or "us-east-1",
-    )
-
-
 def _transfer() -> TransferConfig:
+    """For copies inside the server; nothing passes through here."""
     from boto3.s3.transfer import TransferConfig
 
     return TransferConfig(
-        multipart_threshold=MULTIPART_BYTES,
-        multipart_chunksize=MULTIPART_BYTES,
-        max_concurrency=PART_CONCURRENCY,
-        io_chunksize=CHUNK_BYTES,
+        multipart_threshold=s3_transfer.MULTIPART_BYTES,
+        multipart_chunksize=s3_transfer.MULTIPART_BYTES,
+        max_concurrency=s3_transfer.PART_CONCURRENCY,
     )
 
 
@@ -299,8 +268,3 @@ def _client_error() -> type[Exception]:
     from botocore.exceptions import ClientError
 
     return ClientError
-
-
-def _md5(data: bytes) -> str:
-    """Content-MD5: the one end-to-end check that every S3 server makes; not for security."""
-    return b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()

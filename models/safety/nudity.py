@@ -200,6 +200,9 @@ def check_nudity(
 ) -> list[Finding]:
     """Look at frames; never raises for a detector that fails.
 
+    One whose process dies is given the frame once more: a process that the system killed says
+    nothing about the frame, and what is found here is kept.
+
     Args:
         frames: time in seconds and uint8 RGB [h, w, 3].
         detector: the client.
@@ -215,7 +218,7 @@ def check_nudity(
     try:
         for time_s, rgb in frames:
             count += 1
-            for detection in detector.detect(rgb):
+            for detection in _detect(detector, rgb):
                 limits = policy.nudity.get(detection.label)
                 if limits is None:
                     continue
@@ -230,6 +233,13 @@ def check_nudity(
         return _worst_first(findings)
     lowest = min((limits.review for limits in policy.nudity.values()), default=1.0)
     return [Finding(f"{CHECK}.none", "pass", best, lowest, detail=f"{count} frames")]
+
+
+def _detect(detector: NudityDetector, rgb: npt.NDArray[np.uint8]) -> list[Detection]:
+    try:
+        return detector.detect(rgb)
+    except DetectorUnavailable:
+        return detector.detect(rgb)
 
 
 def _finding(detection: Detection, time_s: float, limits: Limits) -> Finding:

@@ -6,6 +6,7 @@ The same text gives the same samples: see :mod:`models.speech.espeak_process`.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from include.errors import BadInput, Bug
+from include.errors import BadInput, Bug, OutOfMemory
 from models.speech import loudness, voices
 from models.speech.arpabet import SILENCE, STOPS, Phoneme, from_espeak
 
@@ -161,6 +162,8 @@ def _speak(request: dict[str, Any]) -> list[Run]:
         timeout=_TIMEOUT,
         check=False,
     )
+    if done.returncode == -signal.SIGKILL:
+        raise OutOfMemory("The speech synthesiser was killed by the system; it is run again.")
     if done.returncode != 0:
         raise Bug(f"The speech synthesiser failed: {done.stderr.decode(errors='replace')[-400:]}")
     line, _, raw = done.stdout.partition(b"\n")

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from operators.runtimes.base import OnEvent, Runtime
-from operators.runtimes.choose import choose_runtime
 from operators.runtimes.local import LocalRuntime
 from operators.runtimes.noop import NoopRuntime
+from operators.runtimes.remote import HybridRuntime, RemoteRuntime
 
-__all__ = ["LocalRuntime", "NoopRuntime", "OnEvent", "Runtime", "choose_runtime"]
+__all__ = [
+    "HybridRuntime",
+    "LocalRuntime",
+    "NoopRuntime",
+    "OnEvent",
+    "RemoteRuntime",
+    "Runtime",
+]

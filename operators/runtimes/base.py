@@ -53,6 +53,11 @@ class Runtime(ABC):
         """Stop the running stage with everything it started. Safe to call at any time."""
 
     @property
+    def was_remote(self) -> bool:
+        """Whether the last run was at model APIs, whose failures a fallback may mend."""
+        return False
+
+    @property
     @abstractmethod
     def last_words(self) -> str:
         """The end of what the stage wrote outside the contract, for error messages."""

@@ -14,6 +14,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Any
 
+from include.remote.config import SECRETS
 from include.settings import PROJECT, Settings
 from include.stages.specs import StageSpec
 from operators.runtimes.base import OnEvent, Runtime
@@ -49,12 +50,19 @@ _PREFIXES = ("UNDERSTUDY_", "AWS_")
 _WITHHELD = frozenset({"UNDERSTUDY_DATABASE_URL"})
 
 
-def stage_environment(threads: int) -> dict[str, str]:
-    """What a stage process sees of our environment: no Airflow settings, no database."""
+def stage_environment(threads: int, *, secrets: bool = False) -> dict[str, str]:
+    """What a stage process sees of our environment: no Airflow settings, no database.
+
+    Args:
+        threads: for the libraries that ask the environment.
+        secrets: whether it may have what is to be shown to model APIs.
+    """
     env = {
         name: value
         for name, value in os.environ.items()
-        if (name in _PASSED_ON or name.startswith(_PREFIXES)) and name not in _WITHHELD
+        if (name in _PASSED_ON or name.startswith(_PREFIXES))
+        and name not in _WITHHELD
+        and (secrets or not name.startswith(SECRETS))
     }
     env.setdefault("UNDERSTUDY_STATE", str(Settings.from_env().state))
     count = str(threads)
@@ -71,6 +79,11 @@ def stage_environment(threads: int) -> dict[str, str]:
 class LocalRuntime(Runtime):
     """A child process in the stage worker's virtual environment."""
 
+    module = "include.stages"
+    """What the child runs."""
+    secrets = False
+    """Whether it is given the secrets of model APIs."""
+
     def __init__(self, python: Path, *, threads: int = 1) -> None:
         self._python = python
         self._threads = threads
@@ -86,12 +99,12 @@ class LocalRuntime(Runtime):
         """See ``Runtime.run``."""
         self._tail.clear()
         theirs, ours = os.pipe()
-        command = [str(self._python), "-m", "include.stages", spec.name, "--request", request_uri]
+        command = [str(self._python), "-m", self.module, spec.name, "--request", request_uri]
         try:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(GUARD), str(theirs), *command],
                 cwd=PROJECT,
-                env=stage_environment(self._threads),
+                env=stage_environment(self._threads, secrets=self.secrets),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

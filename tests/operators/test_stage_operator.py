@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -269,3 +270,37 @@ def test_a_variant_that_cannot_be_made_takes_nobody_else_along(
         operator("ingest_template", tries_another).execute(context)
     context["ti"].try_number = 3
     assert operator("ingest_template", tries_another).execute(context)["made"] == 1
+
+
+HELD = 'print(json.dumps({"event": "error", "stage": stage, "message": "x"})); sys.exit(73)'
+
+
+def test_what_another_run_makes_is_waited_for_without_using_up_an_attempt(
+    store, shard, worker, context
+):
+    from airflow.sdk.exceptions import AirflowRescheduleException
+
+    worker(HELD)
+    for looked, seconds in enumerate((15, 30, 60, 120, 120)):
+        context["task_reschedule_count"] = looked
+        start = datetime.now(UTC)
+        with pytest.raises(AirflowRescheduleException) as caught:
+            operator("ingest_recipients", shard).execute(context)
+        delay = timedelta(seconds=seconds)
+        assert start + delay <= caught.value.reschedule_date <= datetime.now(UTC) + delay
+
+
+def test_waiting_ends_and_then_counts_as_any_transient_error(store, shard, worker, context):
+    worker(HELD)
+    context["task_reschedule_count"] = 1000
+    with pytest.raises(errors.LeaseHeld):
+        operator("ingest_recipients", shard).execute(context)
+
+
+def test_a_stage_is_told_whether_whoever_asks_can_wait(store, shard, worker, context):
+    worker.writes_result()
+    first = operator("ingest_recipients", shard).execute(context)
+    assert request_of(store, first).may_wait
+    context["task_reschedule_count"] = 1000
+    last = operator("ingest_recipients", shard).execute(context)
+    assert not request_of(store, last).may_wait

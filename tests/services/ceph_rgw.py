@@ -7,67 +7,15 @@ changed (``UNDERSTUDY_SYSTEM_TESTS=1``). A failure to start is an error, never a
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import shutil
-import signal
-import socket
-import subprocess
 import tempfile
-import time
-import urllib.error
-import urllib.request
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from include.chaos.ceph_rgw import ACCESS_KEY, PACKAGES, SECRET_KEY, Cluster, Endpoint, installed
 from tests.services import debian
 
-PACKAGES = ("radosgw", "ceph-mon", "ceph-osd", "ceph-common")
-PROGRAMS = ("radosgw", "ceph-mon", "ceph-osd", "radosgw-admin")
-ACCESS_KEY = "understudy-test"
-SECRET_KEY = "understudy-test-secret"
-
-_START_S = 120
-_PR_SET_PDEATHSIG = 1
-
-_CONF = """\
-[global]
-fsid = {fsid}
-mon_host = [v2:127.0.0.1:{mon},v1:127.0.0.1:{mon_v1}]
-public_addr = 127.0.0.1
-cluster_addr = 127.0.0.1
-keyring = {home}/keyring
-run_dir = {home}
-pid_file =
-admin_socket = {home}/$name.asok
-log_file = {home}/$name.log
-mon_cluster_log_file = {home}/cluster.log
-mon_data = {home}/mon
-osd_data = {home}/osd
-rgw_data = {home}/rgw
-osd_pool_default_size = 1
-osd_pool_default_min_size = 1
-osd_pool_default_pg_num = 8
-osd_pool_default_pg_autoscale_mode = off
-mon_allow_pool_size_one = true
-mon_max_pg_per_osd = 1000
-osd_crush_chooseleaf_type = 0
-max_open_files = 0
-osd_objectstore = bluestore
-bluestore_block_size = 10737418240
-osd_memory_target = 943718400
-rgw_frontends = beast endpoint=127.0.0.1:{rgw} tcp_nodelay=1
-"""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where the server listens, and a user that it knows."""
-
-    url: str
-    access_key: str = ACCESS_KEY
-    secret_key: str = SECRET_KEY
+__all__ = ["ACCESS_KEY", "SECRET_KEY", "Endpoint", "ceph_rgw", "install"]
 
 
 def install() -> None:
@@ -76,7 +24,7 @@ def install() -> None:
     Raises:
         RuntimeError: apt-get failed; its last lines are in the message.
     """
-    debian.install(PACKAGES, lambda: all(map(shutil.which, PROGRAMS)))
+    debian.install(PACKAGES, installed)
 
 
 @contextlib.contextmanager
@@ -84,121 +32,9 @@ def ceph_rgw() -> Iterator[Endpoint]:
     """Install, start and, at the end, stop a gateway whose data live in a temporary folder."""
     install()
     home = Path(tempfile.mkdtemp(prefix="rgw-"))
-    cluster = _Cluster(home)
+    cluster = Cluster(home)
     try:
         yield cluster.start()
     finally:
         cluster.stop()
         shutil.rmtree(home, ignore_errors=True)
-
-
-class _Cluster:
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.conf = ["-c", str(home / "ceph.conf")]
-        self.fsid = str(uuid.uuid4())
-        self.mon, self.mon_v1, self.rgw = _free_ports(3)
-        self.daemons: list[subprocess.Popen[bytes]] = []
-
-    def start(self) -> Endpoint:
-        for folder in ("mon", "osd", "rgw"):
-            (self.home / folder).mkdir()
-        (self.home / "ceph.conf").write_text(
-            _CONF.format(
-                fsid=self.fsid, home=self.home, mon=self.mon, mon_v1=self.mon_v1, rgw=self.rgw
-            )
-        )
-        self._make_keys()
-        self._start_monitor()
-        self._start_osd()
-        self._daemon("radosgw", "-n", "client.rgw")
-        self._run(
-            "radosgw-admin", *self.conf, "-n", "client.rgw", "user", "create", "--uid=test",
-            "--display-name=test", f"--access-key={ACCESS_KEY}", f"--secret-key={SECRET_KEY}",
-        )  # fmt: skip
-        url = f"http://127.0.0.1:{self.rgw}"
-        self._wait_for(url)
-        return Endpoint(url)
-
-    def stop(self) -> None:
-        """Kill the daemons: their data go too, and an orderly end takes 20 s."""
-        for daemon in self.daemons:
-            daemon.kill()
-        for daemon in self.daemons:
-            daemon.wait()
-
-    def _make_keys(self) -> None:
-        keyring = str(self.home / "keyring")
-        capabilities = {
-            "mon.": [("mon", "allow *")],
-            "client.admin": [("mon", "allow *"), ("osd", "allow *"), ("mgr", "allow *")],
-            "client.rgw": [("mon", "allow rw"), ("osd", "allow rwx")],
-            "osd.0": [("mon", "allow profile osd"), ("osd", "allow *")],
-        }
-        for name, caps in capabilities.items():
-            flags = [word for cap in caps for word in ("--cap", *cap)]
-            create = [] if Path(keyring).exists() else ["--create-keyring"]
-            self._run("ceph-authtool", *create, keyring, "--gen-key", "-n", name, *flags)
-
-    def _start_monitor(self) -> None:
-        monmap = str(self.home / "monmap")
-        address = f"[v2:127.0.0.1:{self.mon},v1:127.0.0.1:{self.mon_v1}]"
-        self._run("monmaptool", "--create", "--fsid", self.fsid, "--addv", "a", address, monmap)
-        keyring = str(self.home / "keyring")
-        self._run(
-            "ceph-mon", *self.conf, "--mkfs", "-i", "a", "--monmap", monmap, "--keyring", keyring
-        )
-        self._daemon("ceph-mon", "-i", "a")
-
-    def _start_osd(self) -> None:
-        osd = str(uuid.uuid4())
-        self._run("ceph", *self.conf, "osd", "new", osd)
-        self._run("ceph-osd", *self.conf, "-i", "0", "--mkfs", "--osd-uuid", osd)
-        self._run(
-            "ceph", *self.conf, "osd", "crush", "add", "osd.0", "1.0", "host=here", "root=default"
-        )
-        self._daemon("ceph-osd", "-i", "0")
-
-    def _daemon(self, program: str, *flags: str) -> None:
-        log = open(self.home / f"{program}.out", "wb")  # noqa: SIM115 (the daemon keeps it)
-        with log:
-            self.daemons.append(
-                subprocess.Popen(
-                    [program, "-f", *self.conf, *flags],
-                    stdout=log,
-                    stderr=log,
-                    preexec_fn=_die_with_parent,
-                )
-            )
-
-    def _run(self, *command: str) -> None:
-        done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=_START_S
-        )
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}{self._logs()}")
-
-    def _wait_for(self, url: str) -> None:
-        give_up = time.monotonic() + _START_S
-        while time.monotonic() < give_up and all(d.poll() is None for d in self.daemons):
-            with contextlib.suppress(urllib.error.URLError, OSError):
-                urllib.request.urlopen(url, timeout=5).close()
-                return
-            time.sleep(0.1)
-        raise RuntimeError(f"The RADOS gateway did not answer at {url}.{self._logs()}")
-
-    def _logs(self) -> str:
-        found = sorted(self.home.glob("*.out"))
-        return "".join(f"\n--- {path.name}\n{path.read_text()[-1500:]}" for path in found)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

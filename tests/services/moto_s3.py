@@ -41,8 +41,8 @@ run_simple("127.0.0.1", int(sys.argv[1]), one_at_a_time, threaded=True)
 
 def tools_python() -> Path:
     """The Python that has moto: in ``$UNDERSTUDY_TOOLS``, else the repository's own tools."""
-    tools = Path(os.environ.get("UNDERSTUDY_TOOLS") or _REPOSITORY / ".venv" / "tools")
-    return tools / "bin" / "python"
+    tools = os.environ.get("UNDERSTUDY_TOOLS") or _REPOSITORY / ".venv" / "tools" / "bin"
+    return Path(tools) / "python"
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from include.contracts.plan import ShardPlan
 from include.local_run import run_campaign
 from include.planning import plan_campaign
 from include.settings import PROJECT
 from include.stages.specs import STAGES
+from include.store import open_store
+from include.store.cache import ArtifactCache
 from tests.support.tiny import (
     Tiny,
     hopper,
@@ -150,3 +154,27 @@ def test_a_change_starts_the_stages_that_the_table_says_and_no_others(
     finally:
         for path, content in saved.items():
             path.write_bytes(content)
+
+
+def test_going_back_to_what_was_published_before_publishes_it_again_and_renders_nothing(
+    finished: Tiny,
+) -> None:
+    brief = finished.root / "brief.yaml"
+    before = brief.read_bytes()
+    tiny = Tiny(finished.root, finished.settings, copy.deepcopy(finished.brief), finished.rows)
+    tiny.brief["policy"] = {**tiny.brief["policy"], "required": ["consent", "script"]}
+    try:
+        changed = plan_campaign(str(tiny.write()), tiny.settings)
+        run_campaign(changed, tiny.settings, run_id="changed")
+    finally:
+        brief.write_bytes(before)
+    plan = plan_campaign(str(brief), tiny.settings)
+    back = run_campaign(plan, tiny.settings, run_id="back")
+    assert back.processes == ["publish"]
+    store = open_store(plan.store)
+    row = ShardPlan.model_validate_json(store.get(plan.shards[0].plan)).unit("eve")
+    signed = ArtifactCache(store, plan.tenant).lookup("sign", row.key("sign"))
+    assert signed is not None
+    out = store.get("acme/published/tiny/eve/video.mp4")
+    assert hashlib.sha256(out).hexdigest() == signed.outputs["video"].sha256
+    assert run_campaign(plan, tiny.settings, run_id="again").processes == []

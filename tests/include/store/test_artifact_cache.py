@@ -179,7 +179,7 @@ def _manifest_json(cache: ArtifactCache, tmp_path: Path, **changes: object) -> b
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema_version": 2},
+        {"schema_version": 3},
         {"unknown_field": 1},
         {"outputs": {"roi": {"sha256": "../../etc", "size": 1, "filename": "x"}}},
         {"tenant": "other"},

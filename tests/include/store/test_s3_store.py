@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from include.errors import StoreUnavailable, Usage
-from include.store.s3 import MULTIPART_BYTES, S3Store
+from include.errors import StoreRefused, StoreUnavailable, UnderstudyError, Usage
+from include.store.s3 import S3Store
+from include.store.s3_transfer import MULTIPART_BYTES
 from tests.include.store.conftest import BUCKET, SYSTEM_TESTS
 from tests.services.canned_http import Reply, canned_http
 from tests.services.ceph_rgw import Endpoint
@@ -46,7 +47,7 @@ def _calls(store: S3Store, folder: Path) -> dict[str, Callable[[], object]]:
 def test_a_missing_bucket_is_named_whatever_is_asked(s3_endpoint: Endpoint, tmp_path: Path) -> None:
     store = S3Store(f"s3://no-such-bucket/x?endpoint={s3_endpoint.url}")
     for method, call in _calls(store, tmp_path).items():
-        with pytest.raises(StoreUnavailable, match="'no-such-bucket'") as caught:
+        with pytest.raises(StoreRefused, match="'no-such-bucket'") as caught:
             call()
         assert caught.value.code == "store.bucket", method
     assert not (tmp_path / "out").exists()
@@ -66,7 +67,7 @@ if SYSTEM_TESTS:  # the emulator takes any credentials
         monkeypatch.setenv(variable, value)
         store = S3Store(f"s3://{BUCKET}/x?endpoint={s3_endpoint.url}")
         for method, call in _calls(store, tmp_path).items():
-            with pytest.raises(StoreUnavailable, match="AWS_SECRET_ACCESS_KEY") as caught:
+            with pytest.raises(StoreRefused, match="AWS_SECRET_ACCESS_KEY") as caught:
                 call()
             assert caught.value.code == "store.credentials", method
 
@@ -79,7 +80,7 @@ def test_no_credentials_at_all_says_which_variables_to_set(
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(StoreUnavailable, match="AWS_ACCESS_KEY_ID") as caught:
+    with pytest.raises(StoreRefused, match="AWS_ACCESS_KEY_ID") as caught:
         S3Store("s3://bucket?endpoint=http://127.0.0.1:9").get("a")
     assert caught.value.code == "store.credentials"
 
@@ -90,7 +91,8 @@ def test_no_credentials_at_all_says_which_variables_to_set(
         (503, "SlowDown", "store.throttled"),
         (429, "TooManyRequests", "store.throttled"),
         (403, "AccessDenied", "store.credentials"),
-        (403, "RequestTimeTooSkewed", "store.credentials"),
+        (403, "RequestTimeTooSkewed", "store.clock"),
+        (400, "BadDigest", "store.checksum"),
         (507, "InsufficientStorage", "disk.full"),
         (403, "QuotaExceeded", "disk.full"),
         (500, "InternalError", "store.unreachable"),
@@ -104,8 +106,10 @@ def test_each_refusal_has_a_code_and_an_advice(
         store = S3Store(f"s3://bucket?endpoint={server.url}")
         calls = _calls(store, tmp_path)
         for method in ("get", "put", "put_file", "put_if_absent", "list"):
-            with pytest.raises(StoreUnavailable) as caught:
+            with pytest.raises(UnderstudyError) as caught:
                 calls[method]()
+            permanent = expected in ("store.credentials", "store.clock")
+            assert isinstance(caught.value, StoreRefused) == permanent
             assert caught.value.code == expected, method
 
 

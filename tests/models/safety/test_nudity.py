@@ -51,20 +51,28 @@ def test_a_portrait_is_seen_and_passes(
     assert len(detector.weights_sha256) == 64
 
 
-def test_death_in_the_middle_is_unavailable_and_the_next_frame_works(
+def test_a_detector_that_the_system_killed_is_started_again_and_the_verdict_is_the_same(
     detector: NudityDetector, astronaut: npt.NDArray[np.uint8]
 ) -> None:
-    detector.detect(astronaut)
+    before = check_nudity([(0.0, astronaut)], detector)
     assert detector.process_id is not None
     os.kill(detector.process_id, 9)
-    (finding,) = check_nudity([(0.0, astronaut)], detector)
-    assert finding.verdict == "unavailable"
-    assert "died" in finding.detail
-    assert [f.verdict for f in check_nudity([(0.0, astronaut)], detector)] == ["pass"]
+    assert check_nudity([(0.0, astronaut)], detector) == before
+    assert [finding.verdict for finding in before] == ["pass"]
+
+
+def test_a_frame_that_kills_the_detector_each_time_is_unavailable_and_the_next_check_works(
+    tmp_path: Path,
+) -> None:
+    with _fake(tmp_path, _answer("FACE_FEMALE", 0.9)) as fake:
+        (finding,) = check_nudity([(0.0, DEADLY)], fake)
+        assert finding.verdict == "unavailable"
+        assert "died" in finding.detail
+        assert [f.verdict for f in check_nudity([(0.0, FRAME)], fake)] == ["pass"]
 
 
 def _fake(tmp_path: Path, *answers: object, ready: bool = True) -> NudityDetector:
-    """A detector process that gives these answers, one a frame, and then ends."""
+    """A detector process that gives these answers, one a frame, and dies of a white one."""
     script = tmp_path / "fake.py"
     lines = [json.dumps(answer) if not isinstance(answer, str) else answer for answer in answers]
     script.write_text(
@@ -73,13 +81,15 @@ def _fake(tmp_path: Path, *answers: object, ready: bool = True) -> NudityDetecto
         f"for line in {lines!r}:\n"
         "    header = sys.stdin.buffer.read(12)\n"
         "    height, width, number = struct.unpack('<III', header)\n"
-        "    sys.stdin.buffer.read(height * width * 3)\n"
+        "    if sys.stdin.buffer.read(height * width * 3)[:1] == b'\\xff':\n"
+        "        sys.exit(9)\n"
         "    print(line.replace('NUMBER', str(number)), flush=True)\n"
     )
     return NudityDetector(sys.executable, script)
 
 
 FRAME = np.zeros((8, 8, 3), np.uint8)
+DEADLY = np.full((8, 8, 3), 255, np.uint8)
 
 
 def _answer(label: str, score: float) -> str:
@@ -112,7 +122,7 @@ def test_each_class_has_its_limits(tmp_path: Path, label: str, score: float, ver
 
 def test_what_was_found_before_a_death_still_counts(tmp_path: Path) -> None:
     with _fake(tmp_path, _answer("ANUS_EXPOSED", 0.9)) as fake:
-        found = check_nudity([(0.0, FRAME), (1.0, FRAME)], fake)
+        found = check_nudity([(0.0, FRAME), (1.0, DEADLY)], fake)
     assert [f.verdict for f in found] == ["block", "unavailable"]
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from include.errors import BadInput
-from models.speech import loudness, voices
+from include.errors import BadInput, OutOfMemory
+from models.speech import loudness, synthesis, voices
 from models.speech.arpabet import CLASSES, LABIAL_STOPS, SILENCE
 from models.speech.synthesis import LEAD_IN, TARGET_LUFS, spell, synthesise
 
@@ -173,3 +174,13 @@ def test_a_sine_at_minus_23_dbfs_has_the_loudness_of_the_standard():
     tone = 10 ** (-23 / 20) * np.sin(2 * np.pi * 997 * np.arange(5 * rate) / rate)
     assert loudness.loudness(tone, rate) == pytest.approx(-26.0, abs=0.3)
     assert loudness.loudness(np.zeros(rate), rate) == float("-inf")
+
+
+def test_a_synthesiser_that_the_system_killed_is_worth_a_retry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = tmp_path / "child.py"
+    child.write_text("import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(synthesis, "_CHILD", child)
+    with pytest.raises(OutOfMemory):
+        synthesis._speak({"runs": []})

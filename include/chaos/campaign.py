@@ -1,0 +1,126 @@
+"""The small campaign that is broken: real people and codecs, a template of a few seconds.
+
+Media are made once, by a worker's process (``include.chaos.media``). Each round
+renders them for a tenant of its own, so that everything has to be made, while every key, and so
+every digest, is what the undisturbed reference round made.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import yaml
+
+from include.consent import dump_consent, issue_consent
+from include.contracts.manifest import Manifest
+from include.contracts.plan import CampaignPlan, ShardPlan
+from include.errors import UnderstudyError
+from include.settings import PROJECT, Settings
+from include.stages.specs import MAKER
+from include.store import open_store
+from include.store.cache import ArtifactCache
+
+RECIPIENTS = 3
+CAMPAIGN = "chaos"
+
+
+def make_media(folder: Path, settings: Settings) -> None:
+    """Make the media in a worker's process, unless they are there.
+
+    Raises:
+        UnderstudyError: it could not; the message has its last words.
+    """
+    if (folder / "brief.yaml").exists():
+        return
+    command = [str(settings.worker_python), "-m", "include.chaos.media", str(folder)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-10:])
+        raise UnderstudyError(f"the campaign's media could not be made:\n{tail}")
+
+
+def brief_for(folder: Path, tenant: str, settings: Settings, recipients: int = RECIPIENTS) -> Path:
+    """Write the brief of one tenant, with consents that the tenant's key signed.
+
+    Args:
+        folder: where ``make_media`` left the media.
+        tenant: whose campaign it is.
+        recipients: how many of them, at most ``RECIPIENTS``.
+        settings: says where the development consent keys are.
+
+    Returns:
+        The brief's path.
+    """
+    brief = yaml.safe_load((folder / "brief.yaml").read_text(encoding="utf-8"))
+    with (folder / brief["recipients"]).open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))[:recipients]
+    own = folder / tenant
+    own.mkdir(exist_ok=True)
+    presenter = folder / brief["template"]["video"]
+    _consent(own / "presenter.json", tenant, {"template"}, presenter, None, settings)
+    for row in rows:
+        audio = folder / row["audio"] if row["audio"] else None
+        row["consent"] = f"{tenant}/{row['id']}.json"
+        scope = {"face_swap", "lip_sync"}
+        _consent(folder / row["consent"], tenant, scope, folder / row["face"], audio, settings)
+    table = own / "recipients.csv"
+    with table.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    brief["template"]["consent"] = f"{tenant}/presenter.json"
+    brief |= {"tenant": tenant, "campaign": CAMPAIGN, "recipients": f"{tenant}/recipients.csv"}
+    path = folder / f"{tenant}.yaml"
+    path.write_text(yaml.safe_dump(brief, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def remove_brief(folder: Path, tenant: str) -> None:
+    """Remove what ``brief_for`` wrote."""
+    shutil.rmtree(folder / tenant, ignore_errors=True)
+    (folder / f"{tenant}.yaml").unlink(missing_ok=True)
+
+
+def _consent(
+    path: Path, tenant: str, scope: set[str], face: Path, voice: Path | None, settings: Settings
+) -> None:
+    record = issue_consent(
+        tenant=tenant,
+        subject="a synthetic person",
+        scope=scope,
+        face_sha256=_digest(face),
+        audio_sha256=_digest(voice) if voice else None,
+        evidence="a synthetic person of the sample campaign",
+        keys=settings.consent_keys,
+    )
+    path.write_bytes(dump_consent(record))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def units_of(plan: CampaignPlan) -> list[ShardPlan]:
+    """The shards of a plan, read from the store."""
+    store = open_store(plan.store)
+    return [ShardPlan.model_validate_json(store.get(ref.plan)) for ref in plan.shards]
+
+
+def give_template(reference: CampaignPlan, tenant: str) -> None:
+    """Copy the compiled template of one tenant to another: a warm round."""
+    store = open_store(reference.store)
+    theirs, ours = ArtifactCache(store, reference.tenant), ArtifactCache(store, tenant)
+    template = units_of(reference)[0].template
+    for name, material in template.materials.items():
+        if MAKER[name].scope != "template":
+            continue
+        found: Manifest | None = theirs.lookup(name, material.key())
+        if found is None:
+            continue
+        for blob in found.outputs.values():
+            store.copy(theirs.blob_key(blob.sha256), ours.blob_key(blob.sha256))
+        ours.publish(found.material, found.outputs, found.facts, seconds=found.seconds)

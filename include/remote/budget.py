@@ -1,0 +1,143 @@
+"""What paid calls cost a campaign: reserved before a call, settled after it, never counted twice.
+
+Records are empty-handed: everything is in their names, so that one listing adds a budget up::
+
+    <tenant>/spend/<campaign>/<key>/<number>r-<micros>   reserved
+    <tenant>/spend/<campaign>/<key>/<number>s-<micros>   settled; counts instead of the reservation
+
+A task that was killed after it submitted finds its reservation under the artifact's key and uses it
+again. A reservation is written before the sum is judged: of calls that race for the last of a
+budget none sees too little, so it is never overspent by reservations; two that do not both fit
+may both be refused, and are then told to try again. What an API asks for beyond its declared
+price is recorded and logged: at most the calls in flight can overspend by it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from include.contracts.base import Slug
+from include.errors import BudgetExceeded
+from include.store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+MICRO = 1_000_000
+_NAME = re.compile(r"(?P<key>[0-9a-f]{64})/(?P<number>\d{3})(?P<kind>[rs])-(?P<micros>\d{1,15})")
+
+
+@dataclass
+class _Entry:
+    reserved: int = 0
+    settled: int | None = None
+
+    @property
+    def micros(self) -> int:
+        return self.reserved if self.settled is None else self.settled
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Money set aside for one call."""
+
+    key: str
+    number: int
+    micros: int
+
+
+class Ledger:
+    """One campaign's spending.
+
+    Args:
+        store: where it is kept.
+        tenant: whose.
+        campaign: of what.
+    """
+
+    def __init__(self, store: ObjectStore, tenant: Slug, campaign: Slug) -> None:
+        self._store = store
+        self._prefix = f"{tenant}/spend/{campaign}/"
+        self._campaign = campaign
+
+    def spent(self) -> float:
+        """All that is settled or reserved."""
+        return self._sum(self._entries()) / MICRO
+
+    def reserve(self, key: str, price: float, limit: float | None, currency: str) -> Reservation:
+        """Set money aside for a call.
+
+        Args:
+            key: the artifact's key.
+            price: what the call will cost.
+            limit: what the campaign may cost; None for no limit.
+            currency: of both.
+
+        Raises:
+            BudgetExceeded: it does not fit.
+        """
+        entries = self._entries()
+        numbers = [number for k, number in entries if k == key]
+        last = max(numbers, default=0)
+        if last and entries[key, last].settled is None:
+            return Reservation(key, last, entries[key, last].reserved)
+        made = Reservation(key, last + 1, round(price * MICRO))
+        self._check(self._sum(entries) + made.micros, made, limit, currency)
+        name = f"{key}/{made.number:03}r-{made.micros}"
+        self._store.put(self._prefix + name, self._note(currency))
+        if limit is not None:
+            try:
+                self._check(self._sum(self._entries()), made, limit, currency)
+            except BudgetExceeded:
+                self.settle(made, 0.0)
+                raise
+        return made
+
+    def settle(self, made: Reservation, price: float, currency: str = "") -> None:
+        """Write down what a call did cost; 0 gives the money back. The first word holds."""
+        micros = round(price * MICRO)
+        if micros > made.micros:
+            log.warning(
+                "%s: a call cost %.6f, declared was %.6f",
+                self._campaign,
+                price,
+                made.micros / MICRO,
+            )
+        mine = f"{self._prefix}{made.key}/{made.number:03}s-"
+        if not any(True for _ in self._store.list(mine)):
+            self._store.put(f"{mine}{micros}", self._note(currency))
+
+    def _check(self, total: int, made: Reservation, limit: float | None, currency: str) -> None:
+        if limit is None or total <= round(limit * MICRO):
+            return
+        before = (total - made.micros) / MICRO
+        raise BudgetExceeded(
+            f"this call would cost {made.micros / MICRO:.4f} {currency}; {before:.4f} of the "
+            f"budget's {limit:g} {currency} are spent or set aside. Raise budget.limit to at "
+            f"least {total / MICRO:.4f}, or render on machines of your own"
+        )
+
+    def _entries(self) -> dict[tuple[str, int], _Entry]:
+        entries: dict[tuple[str, int], _Entry] = {}
+        for info in self._store.list(self._prefix):
+            form = _NAME.fullmatch(info.key[len(self._prefix) :])
+            if form is None:
+                continue
+            entry = entries.setdefault((form["key"], int(form["number"])), _Entry())
+            if form["kind"] == "r":
+                entry.reserved = int(form["micros"])
+            else:
+                entry.settled = max(entry.settled or 0, int(form["micros"]))
+        return entries
+
+    @staticmethod
+    def _sum(entries: dict[tuple[str, int], _Entry]) -> int:
+        return sum(entry.micros for entry in entries.values())
+
+    @staticmethod
+    def _note(currency: str) -> bytes:
+        """For people who read the store."""
+        return json.dumps({"currency": currency, "at": datetime.now(UTC).isoformat()}).encode()

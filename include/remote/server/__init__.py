@@ -1,0 +1,1 @@
+"""A reference server of the contract in ``include.contracts.remote``: an example that works."""
