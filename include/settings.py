@@ -9,15 +9,12 @@ UNDERSTUDY_S3_READ_S       seconds without a byte until a request to S3 counts a
 UNDERSTUDY_STATE           keys, digest index (~/.local/state/understudy)
 UNDERSTUDY_ROOTS           folders that briefs and their media may lie in, separated like PATH
                            (the project's folder)
-UNDERSTUDY_RUNTIME         where stages run: ``local`` processes, ``kubernetes`` pods, at model APIs
-                           where one can do the stage (``remote``), or ``hybrid``: own machines
-                           first, APIs when a deadline would be missed (local)
-UNDERSTUDY_POD_*           how pods are made: see operators/runtimes/pod_settings.py
 UNDERSTUDY_WORKER_PYTHON   interpreter that runs stages (.venv/worker/bin/python)
 UNDERSTUDY_NUDITY_PYTHON   interpreter of the nudity detector (.venv/nudity/bin/python)
 UNDERSTUDY_CONSENT_KEYS    tenants' consent keys (below UNDERSTUDY_STATE)
 UNDERSTUDY_BACKENDS        YAML file that declares backends with weights of your own; planner and
                            workers read it (none; see models/registry.py)
+UNDERSTUDY_POD_*           how pods are made: see operators/runtimes/pod_settings.py
 UNDERSTUDY_QUEUES          Celery queues that stages' tasks are sent to, of ``cpu,io,gpu-small,
                            gpu-large`` (none: Airflow's default queue)
 UNDERSTUDY_THREADS         threads per stage process (1)
@@ -30,6 +27,9 @@ UNDERSTUDY_NOOP            1: stages do nothing; for benchmarks of the graph, wh
 UNDERSTUDY_CORE_HOUR       price of one core for an hour, for cost figures (0.04)
 UNDERSTUDY_ROLLOUT_RULES   YAML file of rules by which new backends are judged
                            (include/rollout/rules.yaml)
+UNDERSTUDY_RUNTIME         where stages are run: local; kubernetes (pods); remote (what a model API
+                           can do), or hybrid (own machines first, APIs when a deadline would be
+                           missed) (local)
 UNDERSTUDY_REMOTE          YAML file that declares model APIs, prices and fallbacks (none; see
                            include/remote/config.py). UNDERSTUDY_REMOTE_TOKEN, or what an endpoint's
                            token_env names, holds its bearer token
@@ -54,9 +54,10 @@ from include.consent import KEYS_ENV
 from include.errors import Usage
 from include.provenance.state import state_dir
 
+RUNTIMES = ("local", "remote", "hybrid", "kubernetes")
+"""Where stages can run; the first is the default."""
+
 PROJECT = Path(__file__).resolve().parent.parent
-RUNTIMES = ("local", "kubernetes", "remote", "hybrid")
-"""Where stages can be run; the first is the default."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class Settings:
     drift_policy: str = "warn"
     """What an open drift gate does to new campaigns (see ``include.drift.gates``)."""
     runtime: str = "local"
-    """Where stages run: one of ``RUNTIMES`` (see ``operators.runtimes``)."""
+    """Where stages are run: ``local`` processes, model APIs as far as they can (``remote``,
+    ``hybrid``), or ``kubernetes`` pods."""
     burst: int = 4
     """Tasks beside ``slots`` that may wait or be at an API, when the runtime is hybrid."""
     remote_callback: str = ""
@@ -132,6 +134,16 @@ class Settings:
     def pool_slots(self) -> int:
         """Size of the Airflow pool ``cpu``: tasks that only wait for a slot take one, too."""
         return self.slots + (self.burst if self.runtime == "hybrid" else 0)
+
+    def with_runtime(self, name: str) -> Settings:
+        """The same settings with stages running elsewhere.
+
+        Raises:
+            Usage: there is no runtime of that name.
+        """
+        if name not in RUNTIMES:
+            raise Usage(f"there is no runtime {name!r}; take one of {', '.join(RUNTIMES)}")
+        return replace(self, runtime=name)
 
     def with_store(self, uri: str) -> Settings:
         """The same settings on another store."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ from airflow.sdk import BaseOperator
 from include.errors import Bug, LeaseHeld, UnderstudyError, error_for_exit
 from include.stages.specs import STAGES, StageSpec, template_stages_of
 from operators.config import task_settings
-from operators.event_log import EventLog
 from operators.queues import stage_queue
-from operators.runtimes import Runtime
+from operators.runtimes import NoopRuntime, Runtime
 from operators.runtimes.choose import choose_runtime
+from operators.runtimes.pod_records import settled_by_pods
 from operators.waiting import may_wait, wait_for
 
 if TYPE_CHECKING:
@@ -28,23 +28,8 @@ if TYPE_CHECKING:
     from include.settings import Settings
     from include.store import ObjectStore
 
-
-@dataclass
-class Resumed:
-    """Where a task goes on that was left while its stage ran elsewhere."""
-
-    plan: str
-    """Object key of the plan that was being worked on: the shard's, a variant's, a fallen row's."""
-    stage: str
-    """The stage that ran: the task's own, or one of the template's for rows that fell."""
-    event: Mapping[str, Any]
-    """What the trigger said."""
-    reached: bool = False
-    """Whether the task has come to that step again; those before it are over."""
-
-    def is_at(self, plan: str, stage: str) -> bool:
-        """Whether this is the step that the task was left in."""
-        return not self.reached and (plan, stage) == (self.plan, self.stage)
+PROGRESS_EVERY_S = 10.0
+"""At most one progress line in the task log in this time, and one at the end."""
 
 
 class StageOperator(BaseOperator):
@@ -63,8 +48,7 @@ class StageOperator(BaseOperator):
         shard: a ``ShardRef`` as plain data (templated; usually an XCom). A further item
             ``units`` limits the work to these unit ids; ``chunk`` says which chunk.
         by_chunk: make only one chunk of each artifact, for a task that makes the whole later.
-        runtime: where to run the stage: ``local``, ``kubernetes``, ``remote`` or ``hybrid``; by
-            default as ``UNDERSTUDY_RUNTIME`` says.
+        runtime: where to run the stage, instead of where ``UNDERSTUDY_RUNTIME`` says.
 
     Returns (XCom): a ``StageResultRef`` as plain data.
 
@@ -90,25 +74,25 @@ class StageOperator(BaseOperator):
         self.runtime = runtime
         self.by_chunk = by_chunk
         self._running: Runtime | None = None
-        self._resumed: Resumed | None = None
+        self._resumed: Mapping[str, Any] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """See the class."""
-        return self._work_through(context)
+        return self._execute(context)
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Where Airflow goes on after a runtime left the task (see ``Runtime.resume``).
 
+        What this try has settled already is not done again; what the event is about is finished.
+
         Args:
             context: the task's.
-            event: what the trigger said, with the ``plan`` (its object key) and the ``stage`` that
-                were being worked on.
+            event: what the trigger said, with the ``request`` that was worked on.
         """
-        self._resumed = Resumed(event["plan"], event["stage"], event)
-        return self._work_through(context)
+        self._resumed = event
+        return self._execute(context)
 
-    def _work_through(self, context: Context) -> dict[str, Any]:
-        """Everything; a task that was left goes on where it was."""
+    def _execute(self, context: Context) -> dict[str, Any]:
         from include.runs import result_ref
         from include.store import open_store
 
@@ -208,27 +192,22 @@ class StageOperator(BaseOperator):
         spec: StageSpec | None = None,
     ) -> StageResult:
         spec = spec or STAGES[self.stage]
-        resumed = self._resumed
-        if resumed and not resumed.reached and not resumed.is_at(ref.plan, spec.name):
-            return self._earlier(context, spec, ref, store)
         settings = task_settings(store=ref.store)
+        request = f"{ref.store}#{self._key(context, ref, 'request', spec)}"
+        goes_on = self._resumed is not None and self._resumed["request"] == request
+        if self._resumed is not None and not goes_on:
+            settled = settled_by_pods(store, request)
+            if settled is not None:
+                return settled
         wanted = self._demand(store, ref, shard, units, spec)
+        if goes_on:
+            runtime = self._choose_runtime(settings, spec, shard, store, context)
+            return self._run_stage(context, spec, ref, store, settings, wanted, runtime)
         self.log.info("%s: %d to make, %d not", spec.name, len(wanted.to_make), len(wanted.results))
-        if wanted.to_make or (resumed and not resumed.reached):
-            runtime = choose_runtime(self.runtime, settings, spec, shard, store, context)
+        if wanted.to_make:
+            runtime = self._choose_runtime(settings, spec, shard, store, context)
             return self._run_stage(context, spec, ref, store, settings, wanted, runtime)
         return self._nothing_to_do(context, spec, ref, store, wanted)
-
-    def _earlier(
-        self, context: Context, spec: StageSpec, ref: ShardRef, store: ObjectStore
-    ) -> StageResult:
-        """What a step left behind that was over when the task was left; nothing where it failed."""
-        from include.contracts.stage import StageResult
-
-        key = self._key(context, ref, "result", spec)
-        if store.head(key) is not None:
-            return StageResult.model_validate_json(store.get(key))
-        return StageResult(stage=spec.name, plan=ref.plan, run_id=context["run_id"], units=())
 
     def _try_variant(self, context: Context, store: ObjectStore, ref: ShardRef) -> None:
         """Make a variant of the template; the rows that need it fail alone when it cannot be."""
@@ -298,18 +277,16 @@ class StageOperator(BaseOperator):
     ) -> StageResult:
         result_key = self._key(context, ref, "result", spec)
         request_key = self._key(context, ref, "request", spec)
-        resumed = self._resumed
-        goes_on = resumed is not None and not resumed.reached
-        if not goes_on:
-            request = self._request(context, spec, ref, settings, wanted)
-            store.put(request_key, request.model_dump_json().encode())
-        uri, events = f"{ref.store}#{request_key}", EventLog(self.log)
+        uri = f"{ref.store}#{request_key}"
+        events = EventLog(self.log)
         self._running = runtime
         try:
-            if resumed is not None and goes_on:
-                resumed.reached = True
-                code = runtime.resume(uri, spec, events, resumed.event)
+            if self._resumed is not None and self._resumed["request"] == uri:
+                event, self._resumed = self._resumed, {"request": None}
+                code = runtime.resume(uri, spec, events, event)
             else:
+                request = self._request(context, spec, ref, settings, wanted)
+                store.put(request_key, request.model_dump_json().encode())
                 code = runtime.run(uri, spec, events)
         finally:
             self._running = None
@@ -345,6 +322,21 @@ class StageOperator(BaseOperator):
             threads=settings.threads,
             chunk=self._chunk(),
         )
+
+    def _choose_runtime(
+        self,
+        settings: Settings,
+        spec: StageSpec,
+        shard: ShardPlan,
+        store: ObjectStore,
+        context: Context,
+    ) -> Runtime:
+        if self.runtime is not None:
+            settings = settings.with_runtime(self.runtime)
+        if settings.noop:
+            self.log.warning("UNDERSTUDY_NOOP is set: no stage is run, nothing will be published")
+            return NoopRuntime()
+        return choose_runtime(settings, spec, shard, store, context)
 
     def _finish(self, store: ObjectStore, key: str, settled: tuple[UnitResult, ...]) -> StageResult:
         """Read what the process wrote and add the units that it was not asked about."""
@@ -400,6 +392,37 @@ def _task_defaults(stage: str) -> dict[str, Any]:
 def stage_defaults(stage: str) -> dict[str, Any]:
     """Arguments for ``StageOperator.partial``, which knows no defaults of its own."""
     return {"stage": stage, **_task_defaults(stage)}
+
+
+class EventLog:
+    """Turns a stage's events into lines of the task log; remembers the last error."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self._next = 0.0
+        self.error: str | None = None
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Take one event."""
+        kind, unit = event.get("event"), event.get("unit") or ""
+        message = event.get("message") or ""
+        if kind == "error":
+            self.error = message or self.error
+            self._log.error("%s %s", unit, message)
+        elif kind == "warning":
+            self._log.warning("%s %s", unit, message)
+        elif kind == "progress":
+            self._progress(event, unit, message)
+        else:
+            self._log.info("%s %s %s", kind, unit, message)
+
+    def _progress(self, event: Mapping[str, Any], unit: str, message: str) -> None:
+        done, total = event.get("done"), event.get("total")
+        now = time.monotonic()
+        if now < self._next and done != total:
+            return
+        self._next = now + PROGRESS_EVERY_S
+        self._log.info("%s %s/%s %s", unit, done, total, message)
 
 
 def _shard_ref(shard: Mapping[str, Any]) -> tuple[ShardRef, list[str] | None]:

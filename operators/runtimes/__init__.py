@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from operators.runtimes.base import OnEvent, Runtime
-from operators.runtimes.choose import choose_runtime
 from operators.runtimes.local import LocalRuntime
 from operators.runtimes.noop import NoopRuntime
 from operators.runtimes.remote import HybridRuntime, RemoteRuntime
@@ -15,5 +14,4 @@ __all__ = [
     "OnEvent",
     "RemoteRuntime",
     "Runtime",
-    "choose_runtime",
 ]

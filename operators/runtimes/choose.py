@@ -6,18 +6,13 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from include.errors import Usage
-from include.settings import RUNTIMES
 from include.stages.specs import STAGES, StageSpec
 from operators.runtimes.base import Runtime
 from operators.runtimes.local import LocalRuntime
-from operators.runtimes.noop import NoopRuntime
 from operators.runtimes.remote import HybridRuntime, RemoteRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from airflow.sdk import Context
 
     from include.contracts.plan import ShardPlan
     from include.remote.routing import Load, Route
@@ -31,43 +26,32 @@ WAITING = ("scheduled", "queued")
 
 
 def choose_runtime(
-    name: str | None,
     settings: Settings,
     spec: StageSpec,
     shard: ShardPlan,
     store: ObjectStore,
-    context: Context,
+    context: Mapping[str, Any],
 ) -> Runtime:
     """The runtime for one stage of one shard.
 
     Args:
-        name: what the operator asks for; None leaves it to the settings.
         settings: ``runtime`` says what is wanted.
         spec: the stage.
         shard: the plan that it is run with.
         store: where state is shared.
         context: the task's.
-
-    Raises:
-        Usage: there is no runtime of that name.
     """
-    name = name or settings.runtime
-    if name not in RUNTIMES:
-        raise Usage(f"there is no runtime {name!r}; known: {', '.join(RUNTIMES)}")
-    if settings.noop:
-        log.warning("UNDERSTUDY_NOOP is set: no stage is run, nothing will be published")
-        return NoopRuntime()
-    if name == "kubernetes":
+    if settings.runtime == "kubernetes":
         from operators.runtimes.kubernetes import KubernetesRuntime
         from operators.runtimes.pod_settings import PodSettings
 
         return KubernetesRuntime(PodSettings.from_env(), context, threads=settings.threads)
     local = LocalRuntime(settings.worker_python, threads=settings.threads)
-    if name == "local":
+    if settings.runtime == "local":
         return local
     endpoint = _endpoint(spec, shard)
     remote = RemoteRuntime(settings.worker_python) if endpoint else None
-    if name == "remote":
+    if settings.runtime == "remote":
         return remote or local
     if spec.pool != "cpu":
         return local

@@ -16,17 +16,16 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from include.errors import Transient, UnderstudyError, Usage
+from include.errors import Misconfigured, Transient, UnderstudyError
 from include.stages.specs import StageSpec
 from operators.runtimes.base import OnEvent, Runtime
 from operators.runtimes.pod_failures import PodFailure, failure_of
 from operators.runtimes.pod_manifest import WORK, load_template, pod_manifest, work_label
-from operators.runtimes.pod_needs import PodNeeds, PodRecord, pod_needs
+from operators.runtimes.pod_needs import PodNeeds, pod_needs
+from operators.runtimes.pod_records import PodRecord, read_record, record_key
 from operators.runtimes.pod_settings import PodSettings
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
-
     from include.contracts.stage import StageRequest
     from operators.runtimes.pod_operator import StagePod
 
@@ -49,9 +48,11 @@ class KubernetesRuntime(Runtime):
         threads: what a stage may use.
     """
 
-    def __init__(self, settings: PodSettings, context: Context, *, threads: int = 1) -> None:
+    def __init__(
+        self, settings: PodSettings, context: Mapping[str, Any], *, threads: int = 1
+    ) -> None:
         self._settings = settings
-        self._context = context
+        self._context: Any = context
         self._threads = threads
         self._pod: StagePod | None = None
         self._tail: deque[str] = deque(maxlen=20)
@@ -84,6 +85,9 @@ class KubernetesRuntime(Runtime):
     ) -> int:
         """See ``Runtime.resume``; raises as ``run`` does."""
         attempt = _Attempt(request_uri, spec, self._settings, self._threads)
+        if attempt.judged(str(event["name"])):
+            # The task went back to the scheduler since, to wait for another run.
+            return self.run(request_uri, spec, on_event)
         self._pod = pod = attempt.make(self._taker(on_event), spec.timeout)
         pod.created = True
         pod.adopt(event.get("adopted"))
@@ -128,6 +132,7 @@ class KubernetesRuntime(Runtime):
             self._pod = None
         if failure is None:
             attempt.take_result_of(pod.adopted)
+            attempt.record(None, pod.last_pod)
             return 0
         failure = attempt.with_progress(failure)
         attempt.record(failure, pod.last_pod)
@@ -188,24 +193,29 @@ class _Attempt:
             startup_check_interval_seconds=1,
             poll_interval=_POLL_S,
             log_events_on_startup=False,
-            trigger_kwargs={"plan": request.plan, "stage": stage},
+            trigger_kwargs={"request": self.request_uri},
             on_finish_action="delete_succeeded_pod" if settings.keep_failed else "delete_pod",
         )
 
-    def record(self, failure: PodFailure, pod: Mapping[str, Any] | None) -> None:
-        """Leave for the next try what became of this one's pod."""
+    def record(self, failure: PodFailure | None, pod: Mapping[str, Any] | None) -> None:
+        """Leave for whoever comes next what became of the pod."""
         found = pod or {}
         record = PodRecord(
             pod=(found.get("metadata") or {}).get("name", "unknown"),
             node=(found.get("spec") or {}).get("nodeName"),
-            error=failure.error.__name__,
-            code=failure.code,
-            message=failure.message,
+            error=failure.error.__name__ if failure else "",
+            code=failure.code if failure else "done",
+            message=failure.message if failure else "",
             pod_class=self.needs.pod_class,
             memory_mib=self.needs.memory_mib,
             scratch_mib=self.needs.scratch_mib,
         )
-        self._store.put(self._record_key(), record.model_dump_json().encode())
+        self._store.put(record_key(self._key), record.model_dump_json().encode())
+
+    def judged(self, pod: str) -> bool:
+        """Whether this pod's end was recorded already."""
+        record = read_record(self._store, self._key)
+        return record is not None and record.pod == pod
 
     def with_progress(self, failure: PodFailure) -> PodFailure:
         """Say how far the stage had come; its log may be gone with its node."""
@@ -225,12 +235,9 @@ class _Attempt:
         theirs = load_request(adopted, self.spec.name).result
         self._store.put(self.request.result, self._store.get(theirs))
 
-    def _record_key(self) -> str:
-        return self._key.replace(".request.json", ".pod.json")
-
     def _past(self) -> list[PodRecord]:
         """What the tries before left, oldest first."""
-        folder, own = self._key.rpartition("/")[0], self._record_key()
+        folder, own = self._key.rpartition("/")[0], record_key(self._key)
         keys = sorted(i.key for i in self._store.list(f"{folder}/") if i.key.endswith(".pod.json"))
         return [PodRecord.model_validate_json(self._store.get(k)) for k in keys if k <= own]
 
@@ -261,13 +268,13 @@ def _api_error(error: Exception) -> UnderstudyError:
     if isinstance(status, int) and status < 500 and status not in (0, 404, 408, 409, 429):
         if status == 403 and "exceeded quota" in said:
             return Transient(f"the namespace's quota is used up: {said}", code="pod.quota")
-        return Usage(
+        return Misconfigured(
             f"the API server refuses the pod ({status}): {said}; correct the template or the role "
             "of Airflow's service account",
             code="pod.refused",
         )
     if type(error).__name__ in ("ConfigException", "AirflowNotFoundException"):
-        return Usage(
+        return Misconfigured(
             f"there is no way to the cluster: {said}; see UNDERSTUDY_POD_CONNECTION",
             code="pod.connection",
         )

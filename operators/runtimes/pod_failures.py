@@ -14,11 +14,11 @@ from typing import Any
 from include.errors import (
     BY_EXIT_CODE,
     Bug,
+    Misconfigured,
     OutOfMemory,
     Preempted,
     Transient,
     UnderstudyError,
-    Usage,
 )
 from operators.runtimes.pod_manifest import CONTAINER
 from operators.runtimes.pod_needs import SCRATCH_FULL
@@ -154,7 +154,7 @@ def _of_container(name: str, ended: Mapping[str, Any]) -> PodFailure:
     if reason == "OOMKilled":
         return PodFailure(OutOfMemory, "pod.oom", said, exit_code=OutOfMemory.exit_code)
     if reason in _CANNOT_START:
-        return PodFailure(Usage, "pod.command", f"{said}; is it the worker's image?")
+        return PodFailure(Misconfigured, "pod.command", f"{said}; is it the worker's image?")
     if reason == "ContainerStatusUnknown":
         return PodFailure(Preempted, "pod.evicted", f"{said}; its node was lost")
     if name != CONTAINER:
@@ -168,13 +168,17 @@ def _waiting(status: Mapping[str, Any]) -> PodFailure | None:
         reason, said = waiting.get("reason"), waiting.get("message") or ""
         if reason in _NO_IMAGE or (reason in _PULLING and _is_refused(said)):
             return PodFailure(
-                Usage, "pod.image", f"{reason}: {said}; correct UNDERSTUDY_POD_IMAGE or its access"
+                Misconfigured,
+                "pod.image",
+                f"{reason}: {said}; correct UNDERSTUDY_POD_IMAGE or its access",
             )
         if reason in _PULLING:
             return PodFailure(Transient, "pod.image_pull", f"{reason}: {said}")
         if reason in _BAD_CONFIG:
             return PodFailure(
-                Usage, "pod.config", f"{reason}: {said}; correct the pod template or what it names"
+                Misconfigured,
+                "pod.config",
+                f"{reason}: {said}; correct the pod template or what it names",
             )
     return None
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from include.errors import Usage
+from include.errors import Misconfigured
 from operators.runtimes.pod_needs import PodNeeds
 from operators.runtimes.pod_settings import PodSettings
 
@@ -40,7 +40,7 @@ def load_template(settings: PodSettings, pod_class: str) -> dict[str, Any]:
     """The template of a class.
 
     Raises:
-        Usage: there is none, or it is not a pod with the container ``base`` first.
+        Misconfigured: there is none, or it is not a pod with the container ``base`` first.
     """
     import yaml
 
@@ -49,12 +49,12 @@ def load_template(settings: PodSettings, pod_class: str) -> dict[str, Any]:
         template = yaml.safe_load(path.read_text(encoding="utf-8"))
         first = template["spec"]["containers"][0]["name"]
     except (OSError, ValueError, KeyError, IndexError, TypeError, yaml.YAMLError) as error:
-        raise Usage(
+        raise Misconfigured(
             f"{path} is not a pod template: {error!r}; see UNDERSTUDY_POD_TEMPLATES",
             code="pod.template",
         ) from error
     if template.get("kind") != "Pod" or first != CONTAINER:
-        raise Usage(
+        raise Misconfigured(
             f"{path} has to be a Pod whose first container is {CONTAINER!r}", code="pod.template"
         )
     found: dict[str, Any] = template

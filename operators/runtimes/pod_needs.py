@@ -1,6 +1,6 @@
 """What a stage's pod asks for: declared needs, and what its earlier pods taught. Pure functions.
 
-A pod that failed leaves a record beside its request (``<try>.pod.json``). The next try reads those
+A pod leaves a record beside its request (``<try>.pod.json``). The next try reads those
 of the tries before it: after running out of memory it asks for twice as much and, on a GPU, for the
 larger class; after filling its disk for twice the disk; after losing a node it prefers others, and
 after losing two takes no spot node any more. What was done is in the store: it goes on from there.
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from include.contracts.base import Contract
 from include.errors import OutOfMemory, Preempted
 from include.stages.specs import StageSpec
+from operators.runtimes.pod_records import PodRecord
 from operators.runtimes.pod_settings import PodSettings
 
 SCRATCH_FULL = "pod.scratch_full"
@@ -21,20 +21,6 @@ SCRATCH_FULL = "pod.scratch_full"
 
 SPOT_LOSSES = 2
 """So many lost nodes are enough for a shard."""
-
-
-class PodRecord(Contract):
-    """What became of a pod that failed."""
-
-    pod: str
-    node: str | None = None
-    error: str
-    """Name of the class in ``include.errors``."""
-    code: str
-    message: str
-    pod_class: str
-    memory_mib: int
-    scratch_mib: int
 
 
 @dataclass(frozen=True)

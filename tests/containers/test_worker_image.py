@@ -90,7 +90,7 @@ def test_an_image_that_is_nowhere_is_a_usage_error(cluster):
     wrong = pod_of(cluster, "cpu", "nowhere", ["python"])
     wrong["spec"]["containers"][0]["image"] = "localhost/nowhere:1"
     failure = failure_of(cluster.api.create(wrong).shown())
-    assert (failure.error, failure.code) == (errors.Usage, "pod.image")
+    assert (failure.error, failure.code) == (errors.Misconfigured, "pod.image")
 
 
 def test_a_pod_that_is_deleted_is_asked_to_end_first(cluster):

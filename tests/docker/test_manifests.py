@@ -107,7 +107,8 @@ def test_pods_as_the_operator_sends_them_are_valid(validate):
 
     from include.stages.specs import STAGES
     from operators.runtimes.pod_manifest import load_template, pod_manifest
-    from operators.runtimes.pod_needs import PodRecord, pod_needs
+    from operators.runtimes.pod_needs import pod_needs
+    from operators.runtimes.pod_records import PodRecord
     from operators.runtimes.pod_settings import PodSettings
 
     settings = PodSettings(gpu_image="understudy-worker:cuda")

@@ -189,7 +189,7 @@ def test_an_image_that_is_not_there_is_not_tried_again(
     store, shard, worker, cluster, pod_context, monkeypatch
 ):
     monkeypatch.setenv("UNDERSTUDY_POD_IMAGE", "nowhere/worker:1")
-    with pytest.raises(errors.Usage, match="UNDERSTUDY_POD_IMAGE") as caught:
+    with pytest.raises(errors.Misconfigured, match="UNDERSTUDY_POD_IMAGE") as caught:
         operator("ingest_recipients", shard).execute(pod_context)
     assert caught.value.code == "pod.image"
 
@@ -197,7 +197,7 @@ def test_an_image_that_is_not_there_is_not_tried_again(
 def test_a_secret_that_is_missing_is_named(store, shard, worker, cluster, pod_context, monkeypatch):
     monkeypatch.setenv("UNDERSTUDY_POD_START_S", "1")
     del cluster.secrets["understudy-store"]
-    with pytest.raises(errors.Usage, match="understudy-store") as caught:
+    with pytest.raises(errors.Misconfigured, match="understudy-store") as caught:
         operator("ingest_recipients", shard).execute(pod_context)
     assert caught.value.code == "pod.config"
 
@@ -206,8 +206,8 @@ def test_a_secret_that_is_missing_is_named(store, shard, worker, cluster, pod_co
     ("status", "said", "error", "code"),
     [
         (403, "pods is forbidden: exceeded quota: stages", errors.Transient, "pod.quota"),
-        (403, "pods is forbidden: cannot create resource", errors.Usage, "pod.refused"),
-        (422, "spec.containers[0].image: Required value", errors.Usage, "pod.refused"),
+        (403, "pods is forbidden: cannot create resource", errors.Misconfigured, "pod.refused"),
+        (422, "spec.containers[0].image: Required value", errors.Misconfigured, "pod.refused"),
     ],
 )
 def test_a_refusal_of_the_api_server_is_told_as_what_it_means(
@@ -225,7 +225,7 @@ def test_without_a_cluster_the_setting_is_named(
     monkeypatch.setenv("UNDERSTUDY_RUNTIME", "kubernetes")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
     monkeypatch.setenv("UNDERSTUDY_POD_DEFERRABLE", "0")
-    with pytest.raises(errors.Usage, match="UNDERSTUDY_POD_CONNECTION"):
+    with pytest.raises(errors.Misconfigured, match="UNDERSTUDY_POD_CONNECTION"):
         operator("ingest_recipients", shard).execute(pod_context)
 
 
@@ -356,9 +356,42 @@ def test_a_deferrable_task_works_through_its_templates_variants_one_by_one(
     first = left(operator(stage, tries_another), pod_context)
     event = run_trigger(first)
     second = left(operator(stage, tries_another), pod_context, event=event)
-    plan = event["plan"]
+    request = event["request"]
     event = run_trigger(second)
-    assert event["plan"] != plan
+    assert event["request"] != request
     ref = operator(stage, tries_another).resume(pod_context, event)
     assert ref["made"] == 1
     assert len(deferrable.created) == 2
+
+
+def test_a_deferrable_task_does_nothing_twice_when_a_variant_fails_for_good(
+    store, tries_another, worker, deferrable, pod_context
+):
+    worker(WRITE_RESULT + "sys.exit(65 if 'template-2' in request['plan'] else 0)")
+    stage = "ingest_template"
+    event = run_trigger(left(operator(stage, tries_another), pod_context))
+    second = left(operator(stage, tries_another), pod_context, event=event)
+    ref = operator(stage, tries_another).resume(pod_context, run_trigger(second))
+    assert ref["made"] == 1
+    assert len(deferrable.created) == 2
+
+
+def test_what_a_try_has_settled_is_told_again_errors_and_all(store):
+    from operators.runtimes.pod_records import PodRecord, record_key, settled_by_pods
+
+    key = "acme/run/x/sign/001.request.json"
+
+    def record(error, code):
+        kept = PodRecord(
+            pod="p", error=error, code=code, message="why", pod_class="cpu", memory_mib=1,
+            scratch_mib=1,
+        )  # fmt: skip
+        store.put(record_key(key), kept.model_dump_json().encode())
+
+    assert settled_by_pods(store, f"{store.uri}#{key}") is None
+    record("LeaseHeld", "lease.held")
+    assert settled_by_pods(store, f"{store.uri}#{key}") is None, "it is looked at again"
+    record("Misconfigured", "pod.image")
+    with pytest.raises(errors.Misconfigured, match="why") as caught:
+        settled_by_pods(store, f"{store.uri}#{key}")
+    assert caught.value.code == "pod.image"

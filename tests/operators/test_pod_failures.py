@@ -142,15 +142,23 @@ def test_a_stages_own_exit_code_decides(code):
             errors.Transient,
             "pod.image_pull",
         ),
-        (pod("Pending", waiting("ErrImagePull", PULL_NONE)), errors.Usage, "pod.image"),
-        (pod("Pending", waiting("ImagePullBackOff", PULL_LOGIN)), errors.Usage, "pod.image"),
-        (pod("Pending", waiting("InvalidImageName", "a b")), errors.Usage, "pod.image"),
+        (pod("Pending", waiting("ErrImagePull", PULL_NONE)), errors.Misconfigured, "pod.image"),
+        (
+            pod("Pending", waiting("ImagePullBackOff", PULL_LOGIN)),
+            errors.Misconfigured,
+            "pod.image",
+        ),
+        (pod("Pending", waiting("InvalidImageName", "a b")), errors.Misconfigured, "pod.image"),
         (
             pod("Pending", waiting("CreateContainerConfigError", 'secret "x" not found')),
-            errors.Usage,
+            errors.Misconfigured,
             "pod.config",
         ),
-        (pod("Failed", ended(128, "StartError", "exec: python")), errors.Usage, "pod.command"),
+        (
+            pod("Failed", ended(128, "StartError", "exec: python")),
+            errors.Misconfigured,
+            "pod.command",
+        ),
         (
             pod(
                 "Pending", conditions=[condition("PodScheduled", "Unschedulable", NO_NODE, "False")]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from include.errors import Usage
+from include.errors import Misconfigured, Usage
 from include.stages.specs import STAGES
 from operators.runtimes.pod_manifest import load_template, pod_manifest
-from operators.runtimes.pod_needs import PodRecord, pod_needs
+from operators.runtimes.pod_needs import pod_needs
+from operators.runtimes.pod_records import PodRecord
 from operators.runtimes.pod_settings import PodSettings
 
 pytestmark = pytest.mark.airflow
@@ -98,7 +99,7 @@ def test_a_gpu_pod_gets_the_gpu_image_a_device_and_its_nodes():
 )
 def test_a_template_that_is_no_pod_is_named(tmp_path, text):
     (tmp_path / "cpu.yaml").write_text(text)
-    with pytest.raises(Usage, match=r"cpu\.yaml"):
+    with pytest.raises(Misconfigured, match=r"cpu\.yaml"):
         load_template(PodSettings(templates=tmp_path), "cpu")
 
 

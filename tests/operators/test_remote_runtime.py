@@ -101,7 +101,7 @@ def test_only_what_an_endpoint_offers_is_called(store, real_shard, worker, conte
     shard = ShardPlan.model_validate_json(store.get(real_shard["plan"]))
 
     def chosen(stage):
-        return type(choose_runtime(None, task_settings(), STAGES[stage], shard, store, context))
+        return type(choose_runtime(task_settings(), STAGES[stage], shard, store, context))
 
     declare("local")
     assert chosen("upscale") is LocalRuntime
