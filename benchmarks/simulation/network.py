@@ -73,7 +73,7 @@ class Faults:
     probability: float = 0.0
     kinds: tuple[Delay, ...] = (Delay("fault", 5.0),)
     """Equally likely."""
-    retries: int = 2
+    retries: int = 4
     """A task that fails more often loses its job."""
     preempted: Delay = Delay("preempt", 5.0)
 

@@ -17,7 +17,7 @@ DELAYS = {
     "transient": Delay("transient", 5.0, 3.0, jitter=True),
 }
 """Those of ``operators.retries``, which needs Airflow; a test compares them."""
-RETRIES = 2
+RETRIES = 4
 
 
 def stage_graph() -> dict[str, dict[str, Any]]:

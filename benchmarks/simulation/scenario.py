@@ -89,7 +89,7 @@ class FaultPlan(_Strict):
     """Tries that fail for no reason of the input's."""
 
     probability: Share = 0.0
-    retries: int = Field(default=2, ge=0)
+    retries: int = Field(default=4, ge=0)
 
 
 class Scenario(_Strict):

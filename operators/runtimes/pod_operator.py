@@ -18,6 +18,7 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from kubernetes.client.exceptions import ApiException
 
+from include.errors import Preempted
 from operators.runtimes.pod_failures import is_dead
 from operators.runtimes.pod_manifest import REQUEST
 
@@ -67,6 +68,7 @@ class StagePod(KubernetesPodOperator):
     def __init__(self, *, take_line: TakeLine, **kwargs: Any) -> None:
         super().__init__(task_id="pod", do_xcom_push=False, **kwargs)
         self._take, self._heard = take_line, False
+        self._stopped = False
         self.last_pod: dict[str, Any] | None = None
         """The pod as it was before it was cleaned up; None when it was gone."""
         self.last_events: list[dict[str, Any]] = []
@@ -86,10 +88,19 @@ class StagePod(KubernetesPodOperator):
         if found is None:
             found = super().get_or_create_pod(pod_request_obj, context)
         self.created = True
+        if self._stopped:  # between asking for the pod and hearing of it
+            self.pod = found
+            super().on_kill()
+            raise Preempted("the task was ended while its pod was made", code="pod.stopped")
         if found is not pod_request_obj:
             self.adopt((found.metadata.annotations or {}).get(REQUEST))
             self.log.info("Attached to pod %s, which works on this already", found.metadata.name)
         return found
+
+    def on_kill(self) -> None:
+        """Delete the pod, now or as soon as it is known."""
+        self._stopped = True
+        super().on_kill()
 
     def adopt(self, request_uri: str | None) -> None:
         """Remember, also over a deferral, that the pod works on an earlier try's request."""
