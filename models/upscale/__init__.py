@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from models.upscale.base import Upscaler
 
-__all__ = ["BACKENDS", "KINDS", "RECEPTIVE_FIELD", "load_upscaler"]
+__all__ = ["BACKENDS", "KINDS", "RECEPTIVE_FIELD", "load_upscaler", "runs_on_a_gpu"]
 
 KINDS: Final[Mapping[str, str]] = {"rrdb": "1"}
 """Code that runs declared weights, to its version: raised when the output for a file changes."""
@@ -59,6 +59,11 @@ BACKENDS: Final[Mapping[str, Backend]] = {
         },
     ),
 }
+
+
+def runs_on_a_gpu(name: str) -> bool:
+    """Whether a backend has something for a GPU to do: networks, built in or declared."""
+    return name != "lanczos"
 
 
 def load_upscaler(
