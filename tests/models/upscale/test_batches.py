@@ -95,7 +95,7 @@ def test_at_scale_4_half_precision_is_off_by_more_than_one_code_value_in_few_pix
 def test_compact_in_batches_is_compact(scale):
     """From arrays to arrays, with the arithmetic of this processor in both."""
     frames = photographs()[:3]
-    batched = Compact(scale, batched=True, memory_mib=20 if scale == 2 else 100)
+    batched = Compact(scale, batched=True, memory_mib=12 if scale == 2 else 60)
     assert batched.batch(71, 93) == 2  # so there is a full batch and one that is not
     for made, frame in zip(batched.upscale_many(frames), frames, strict=True):
         apart = np.abs(made.astype(int) - load_upscaler("compact", scale).upscale(frame))
