@@ -2,7 +2,9 @@
 
 What a GPU is good at: one copy in, everything there, one copy out. The network is the same as for
 one frame on the CPU, and so is the cubic interpolation, which follows OpenCV's arithmetic for bytes
-(weights in 1/2048, one rounding at the end). It runs on the CPU as well, for tests.
+(weights in 1/2048, one rounding at the end). It runs on the CPU as well, for tests; there the outer
+convolutions are in float32 to the last bit, while cuDNN may round their inputs to TF32, which has
+float16's precision.
 """
 
 from __future__ import annotations
