@@ -18,7 +18,8 @@
     │   ├── LeaseHeld               73          somebody else makes this artifact now: waited for,
     │   │                                       no attempt is used up
     │   ├── CorruptArtifact                     stored bytes do not match their digest: made again
-    │   └── RemoteUnavailable                   a model API is down, slow or answers nonsense
+    │   ├── RemoteUnavailable                   a model API is down, slow or answers nonsense
+    │   └── DeviceUnavailable                   no usable GPU has memory left, or it has failed
     ├── OutOfMemory                 70 (137)    retried smaller
     ├── Preempted                   80 (143)    retried as is, resumes from its artifacts
     ├── Misconfigured               78          never retried: the installation must change
@@ -148,6 +149,12 @@ class RemoteUnavailable(Transient):
     """A model API cannot be reached, refuses at the moment, is too slow, or answers nonsense."""
 
     default_code = "remote.unavailable"
+
+
+class DeviceUnavailable(Transient):
+    """No GPU that may be used has memory left, or the one that was used has failed."""
+
+    default_code = "device.unavailable"
 
 
 class OutOfMemory(UnderstudyError):

@@ -1,4 +1,9 @@
-"""Every key from the brief alone: the key material of each artifact of a template or a row."""
+"""Every key from the brief alone: the key material of each artifact of a template or a row.
+
+Where something is computed is in no key, neither the machine nor the device: processors with and
+without bfloat16, and GPUs, can differ by a code value here and there (see
+``models.upscale.compact``), and the first manifest of a key wins.
+"""
 
 from __future__ import annotations
 

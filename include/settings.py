@@ -18,6 +18,13 @@ UNDERSTUDY_POD_*           how pods are made: see operators/runtimes/pod_setting
 UNDERSTUDY_QUEUES          Celery queues that stages' tasks are sent to, of ``cpu,io,gpu-small,
                            gpu-large`` (none: Airflow's default queue)
 UNDERSTUDY_THREADS         threads per stage process (1)
+UNDERSTUDY_DEVICE          where upscalers compute: cpu, cuda, cuda:N, or auto: a GPU where one has
+                           room, else the CPU; in no key (cpu)
+UNDERSTUDY_DEVICE_WAIT_S   seconds that a stage process waits for its share of a GPU's memory (60)
+UNDERSTUDY_DEVICE_DIR      folder of this machine where its processes agree who uses how much of a
+                           GPU, and where drained GPUs are remembered (one below TMPDIR)
+UNDERSTUDY_DEVICE_TABLE    JSON list of GPUs instead of what the driver says (none; see
+                           include/devices/health.py for the fields)
 UNDERSTUDY_SLOTS           stage processes at a time on this machine (number of cores)
 UNDERSTUDY_SHARD_SIZE      recipients per shard; 0 chooses by campaign size (0)
 UNDERSTUDY_CHUNK_S         seconds of a chunk of a long template; 0 for no chunks (10)
@@ -47,10 +54,11 @@ UNDERSTUDY_DRIFT_POLICY    what an open drift gate does to new campaigns: warn, 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from include.consent import KEYS_ENV
+from include.devices.choice import DEVICE_ENV, DeviceChoice, parse_device
 from include.errors import Usage
 from include.provenance.state import state_dir
 
@@ -70,6 +78,14 @@ class Settings:
     worker_python: Path
     nudity_python: Path
     threads: int = 1
+    device: DeviceChoice = field(default_factory=DeviceChoice)
+    """Where what a GPU can do is computed; see ``include.devices``."""
+    device_wait_s: float = 60.0
+    """How long to wait for a share of a GPU's memory, seconds."""
+    device_dir: Path | None = None
+    """Where the processes of this machine agree on shares; None for the default."""
+    device_table: Path | None = None
+    """GPUs by hand."""
     slots: int = 2
     shard_size: int = 0
     chunk_s: float = 10.0
@@ -105,6 +121,7 @@ class Settings:
         roots = env.get("UNDERSTUDY_ROOTS") or str(PROJECT)
         revoked = env.get("UNDERSTUDY_REVOKED")
         rules = env.get("UNDERSTUDY_ROLLOUT_RULES")
+        folder, table = env.get("UNDERSTUDY_DEVICE_DIR"), env.get("UNDERSTUDY_DEVICE_TABLE")
         return cls(
             store=env.get("UNDERSTUDY_STORE") or str(home / "store"),
             state=state_dir(),
@@ -116,6 +133,10 @@ class Settings:
                 env.get("UNDERSTUDY_NUDITY_PYTHON") or PROJECT / ".venv/nudity/bin/python"
             ),
             threads=_count("UNDERSTUDY_THREADS", 1),
+            device=parse_device(env.get(DEVICE_ENV) or ""),
+            device_wait_s=_number("UNDERSTUDY_DEVICE_WAIT_S", 60.0),
+            device_dir=Path(folder) if folder else None,
+            device_table=Path(table) if table else None,
             slots=_count("UNDERSTUDY_SLOTS", os.cpu_count() or 1),
             shard_size=_count("UNDERSTUDY_SHARD_SIZE", 0, least=0),
             chunk_s=_number("UNDERSTUDY_CHUNK_S", 10.0),

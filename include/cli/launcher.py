@@ -81,6 +81,12 @@ COMMANDS: dict[str, Command] = {
         "airflow",
         "include.cli.gc",
     ),
+    "devices": Command(
+        "GPUs of this machine, how well they are, who uses them: [--drain GPU] [--undrain GPU]",
+        ("worker",),
+        "worker",
+        "include.cli.devices",
+    ),
     "verify": Command(
         "checks a video's signature and everything it claims: VIDEO",
         ("worker",),

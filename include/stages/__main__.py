@@ -42,8 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     except UnderstudyError as error:
         events.emit("error", message=error.message, data={"code": error.code})
         return error.exit_code
-    except MemoryError:
-        events.emit("error", message=f"{args.stage} ran out of memory", data={"code": "memory"})
+    except MemoryError as error:
+        message = f"{args.stage} ran out of memory" + (f": {error}" if str(error) else "")
+        events.emit("error", message=message, data={"code": "memory"})
         return OutOfMemory.exit_code
     except Exception as error:
         known = from_the_system(error)

@@ -30,7 +30,7 @@ from include.stages.context import Output, StageContext
 from include.stages.encode_plate import encoded_gop
 from include.stages.segments import read_segments
 from include.stages.timeline import Gop, gops_in, gops_of, spans_of, template_fps, template_size
-from include.stages.upscaling import reach_of, upscale_crop, upscaler_for
+from include.stages.upscaling import reach_of, upscale_crops, upscaler_for
 from include.stages.voice import VoicePlace, voice_of
 from models.face.roi import Window
 
@@ -177,11 +177,12 @@ def _mouth_patches(ctx: StageContext, gop: Gop) -> Iterator[Patch]:
     if changed is None:
         return
     material = ctx.unit.materials["compose"]
-    upscaler = upscaler_for(material, 1)
+    upscaler = upscaler_for(material, 1, beside=ctx.threads)
     reach = reach_of(upscaler, changed, template_size(ctx))
     at = reach.output.scaled(int(material.params["scale"]))
-    for crop in recipient_frames(ctx, gop, reach.input, SPOKEN):
-        yield at.x, at.y, rgb_to_yuv420(upscale_crop(upscaler, crop, reach))
+    crops = recipient_frames(ctx, gop, reach.input, SPOKEN)
+    for pixels in upscale_crops(upscaler, crops, reach):
+        yield at.x, at.y, rgb_to_yuv420(pixels)
 
 
 def _thumbnail_frame(ctx: StageContext) -> int:

@@ -38,6 +38,9 @@ class StageSpec:
     """Local disk for its inputs, intermediates and outputs."""
     gpu: str = ""
     """GPU that it makes use of where the deployment has one: ``small``, ``large`` or none."""
+    gpu_memory_mib: int = 0
+    """What a process takes of a GPU's memory where ``UNDERSTUDY_DEVICE`` says so. A CUDA context is
+    in it; the rest decides how many frames it works on at once. 0: nothing for a GPU to do."""
     spot: bool = True
     """Whether it may run on machines that are taken away at short notice."""
     chunked: bool = False
@@ -89,6 +92,7 @@ _ALL = (
         gpu="large",
         scratch_mib=8192,
         chunked=True,
+        gpu_memory_mib=4096,
     ),
     StageSpec(
         name="encode_plate",
@@ -101,6 +105,7 @@ _ALL = (
         gpu="large",
         scratch_mib=8192,
         chunked=True,
+        gpu_memory_mib=4096,
     ),
     StageSpec(
         name="analyse_face",
@@ -170,6 +175,7 @@ _ALL = (
         gpu="small",
         chunked=True,
         remote=True,
+        gpu_memory_mib=2048,
     ),
     StageSpec(
         name="compose",
@@ -190,6 +196,7 @@ _ALL = (
         timeout=timedelta(hours=1),
         scratch_mib=8192,
         chunked=True,
+        gpu_memory_mib=2048,
     ),
     StageSpec(
         name="classify",

@@ -17,7 +17,7 @@ from include.stages.clips import (
 )
 from include.stages.context import Output, StageContext
 from include.stages.timeline import Gop, gops_in, spans_of, template_fps, template_size
-from include.stages.upscaling import Reach, reach_of, upscale_crop, upscaler_for
+from include.stages.upscaling import Reach, reach_of, upscale_crops, upscaler_for
 from models.face.roi import Window
 from models.upscale.base import Upscaler
 
@@ -94,6 +94,7 @@ def _upscale_gop(
 ) -> dict[str, Any]:
     size = (reach.output.w * scale, reach.output.h * scale)
     with LosslessYuvWriter(clip_path(ctx, "big", gop), size, template_fps(ctx)) as writer:
-        for crop in recipient_frames(ctx, gop, reach.input, SWAPPED):
-            writer.write(rgb_to_yuv420(upscale_crop(upscaler, crop, reach)))
+        crops = recipient_frames(ctx, gop, reach.input, SWAPPED)
+        for pixels in upscale_crops(upscaler, crops, reach):
+            writer.write(rgb_to_yuv420(pixels))
     return {"gop": gop.index, "clip": as_list(reach.output)}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from include.media.decode import VideoReader
 from include.media.h264_writer import LosslessYuvWriter
 from include.media.pixels import Yuv420, rgb_to_yuv420
@@ -14,7 +12,7 @@ from include.stages.chunked import Part, merge
 from include.stages.clips import clip_name, clip_path
 from include.stages.context import Output, StageContext
 from include.stages.timeline import Gop, gops_in, spans_of, template_fps, template_size
-from include.stages.upscaling import upscaler_for
+from include.stages.upscaling import upscale_frames, upscaler_for
 from models.upscale.base import Upscaler
 
 spans = spans_of
@@ -60,9 +58,8 @@ def plate_frames(ctx: StageContext, gop: Gop, upscaler: Upscaler | None) -> Iter
         if upscaler is None:
             yield from reader.yuv_frames(gop.start, gop.stop)
             return
-        last, made = None, None
-        for frame in reader.frames(gop.start, gop.stop):
-            if made is None or last is None or not np.array_equal(frame, last):
-                made = rgb_to_yuv420(upscaler.upscale(frame))
-            last = frame
-            yield made.copy()
+        for pixels, count in upscale_frames(upscaler, reader.frames(gop.start, gop.stop)):
+            made = rgb_to_yuv420(pixels)
+            for _ in range(count - 1):
+                yield made.copy()
+            yield made

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from models.upscale.base import Upscaler
 
-__all__ = ["BACKENDS", "KINDS", "RECEPTIVE_FIELD", "load_upscaler"]
+__all__ = ["BACKENDS", "KINDS", "RECEPTIVE_FIELD", "load_upscaler", "runs_on_a_gpu"]
 
 KINDS: Final[Mapping[str, str]] = {"rrdb": "1"}
 """Code that runs declared weights, to its version: raised when the output for a file changes."""
@@ -39,7 +39,7 @@ BACKENDS: Final[Mapping[str, Backend]] = {
         limits={
             "scales": "2, 4 (4 is 2 twice)",
             "receptive_field": "14 at scale 2, 22 at scale 4 (radius, input pixels)",
-            "devices": "cpu, cuda (within one code value of each other)",
+            "devices": "cpu, cuda in half precision (at scale 2 at most one code value apart)",
             "alignment": "2 (windows start and end on even pixels, or at the frame's edge)",
             "content": "luma detail only, chroma is interpolated; invents no texture",
         },
@@ -61,12 +61,18 @@ BACKENDS: Final[Mapping[str, Backend]] = {
 }
 
 
+def runs_on_a_gpu(name: str) -> bool:
+    """Whether a backend has something for a GPU to do: networks, built in or declared."""
+    return name != "lanczos"
+
+
 def load_upscaler(
     name: str,
     scale: int,
     *,
     threads: int = 1,
     device: str = "cpu",
+    memory_mib: int | None = None,
     weights: Path | None = None,
 ) -> Upscaler:
     """Load a backend.
@@ -75,7 +81,9 @@ def load_upscaler(
         name: a key of `BACKENDS`, or a declared backend.
         scale: 2 or 4.
         threads: CPU threads for one picture; the result is the same for any number.
-        device: ``cpu`` or ``cuda``; `lanczos` always runs on the CPU.
+        device: ``cpu`` or ``cuda``; `lanczos` always runs on the CPU. On CUDA frames are worked on
+            in batches and half precision.
+        memory_mib: what a batch may take of the device's memory; None for a modest default.
         weights: of a declared backend, where its file lies here; default as declared.
 
     Returns:
@@ -96,11 +104,14 @@ def load_upscaler(
     if declared:
         from models.upscale.rrdb import Rrdb
 
-        return Rrdb.declared(declared, threads=threads, device=device, weights=weights)
+        return Rrdb.declared(
+            declared, threads=threads, device=device, memory_mib=memory_mib, weights=weights
+        )
     if name == "lanczos":
         from models.upscale.lanczos import Lanczos
 
         return Lanczos(scale)
+    from models.upscale.batches import MEMORY_MIB
     from models.upscale.compact import Compact
 
-    return Compact(scale, threads=threads, device=device)
+    return Compact(scale, threads=threads, device=device, memory_mib=memory_mib or MEMORY_MIB)

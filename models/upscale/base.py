@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
 
@@ -63,6 +65,28 @@ class Upscaler(ABC):
         """
         top, left, bottom, right = (side * self.scale for side in part)
         return np.ascontiguousarray(self.upscale(rgb)[top:bottom, left:right])
+
+    def batch(self, height: int, width: int) -> int:
+        """How many pictures of a size it works on at once; more wait in memory for nothing."""
+        return 1
+
+    def upscale_many(self, frames: Sequence[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.uint8]]:
+        """Enlarge pictures of one size.
+
+        On the CPU each is what `upscale` makes of it, byte for byte. On a GPU the size of a batch
+        can choose another algorithm: at most one code value apart.
+
+        Raises:
+            ValueError: as `upscale`, or not of one size.
+            MemoryError: the device has no room for a single one.
+        """
+        return [self.upscale(rgb) for rgb in frames]
+
+    def upscale_parts(
+        self, frames: Sequence[npt.NDArray[np.uint8]], part: tuple[int, int, int, int]
+    ) -> list[npt.NDArray[np.uint8]]:
+        """Enlarge the same part of pictures of one size: `upscale_part`, as `upscale_many`."""
+        return [self.upscale_part(rgb, part) for rgb in frames]
 
 
 def check_picture(rgb: npt.NDArray[np.uint8]) -> None:

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import cv2
 import numpy as np
 import torch
 
 from models.upscale.base import Upscaler, check_picture
+from models.upscale.batches import (
+    MEMORY_MIB,
+    check_alike,
+    frames_that_fit,
+    in_halves,
+    open_device,
+    to_device,
+    to_host,
+)
 from models.upscale.rrdb_file import Parameters, read_parameters
 from models.upscale.rrdb_network import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
     from models.registry import Declaration
+
+HALF_MAY_DIFFER: Final = 0.5
+"""Code values, before rounding, that half precision may be off: one code value after it."""
 
 
 class Rrdb(Upscaler):
@@ -31,12 +44,18 @@ class Rrdb(Upscaler):
     certain. A network that takes blocks of 2x2 pixels (Real-ESRGAN x2) needs windows that begin at
     even pixels, as all windows here do.
 
+    On CUDA frames of one size are worked on together, and in half precision where that gives the
+    code values of full precision on a picture that is tried when the weights are loaded: trained
+    networks pass, weights whose sums leave float16's range do not.
+
     Args:
         name: what the backend is called.
         parameters: the network's convolutions.
         margin: effective radius in input pixels; ``None`` takes the theoretical one.
         threads: CPU threads for one picture.
         device: ``cpu``, or ``cuda`` with an optional index.
+        memory_mib: what a batch may take of the device's memory.
+        kind: what to calculate in; default by device.
 
     Raises:
         ValueError: the margin is larger than the theoretical radius, or the device is not there.
@@ -50,11 +69,16 @@ class Rrdb(Upscaler):
         margin: int | None = None,
         threads: int = 1,
         device: str = "cpu",
+        memory_mib: int = MEMORY_MIB,
+        kind: torch.dtype | None = None,
     ) -> None:
-        self._device = torch.device(device)
-        if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device 'cuda' is not available here; use device 'cpu'")
-        self._network = Network(parameters, self._device)
+        self._device = open_device(device)
+        self._memory_mib = memory_mib
+        self._batched = self._device.type == "cuda"
+        if kind is None:
+            half = self._batched and half_holds(parameters, self._device)
+            kind = torch.float16 if half else torch.float32
+        self._network = Network(parameters, self._device, kind)
         self._threads = threads
         self.name = name
         self.scale = parameters.scale
@@ -74,6 +98,7 @@ class Rrdb(Upscaler):
         *,
         threads: int = 1,
         device: str = "cpu",
+        memory_mib: int | None = None,
         weights: Path | None = None,
     ) -> Rrdb:
         """Load a declared backend.
@@ -82,6 +107,7 @@ class Rrdb(Upscaler):
             item: the declaration.
             threads: CPU threads for one picture.
             device: ``cpu`` or ``cuda``.
+            memory_mib: what a batch may take of the device's memory; None for a modest default.
             weights: where the file lies here; default where the declaration says.
 
         Raises:
@@ -94,19 +120,51 @@ class Rrdb(Upscaler):
                 f"weights {path} enlarge by {parameters.scale}, but {item.name} is declared with "
                 f"scale {item.scale}; correct the declaration"
             )
-        return cls(item.name, parameters, margin=item.margin, threads=threads, device=device)
+        return cls(
+            item.name,
+            parameters,
+            margin=item.margin,
+            threads=threads,
+            device=device,
+            memory_mib=memory_mib or MEMORY_MIB,
+        )
 
     def upscale(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """See `Upscaler.upscale`."""
-        height, width = (side * self.scale for side in rgb.shape[:2])
-        out = np.empty((height, width, 3), np.uint8)
-        top = 0
-        for codes in self.codes(rgb):
-            part = codes.clip_(0, 255).round_().to(torch.uint8).cpu().numpy()
-            rows = out[top : top + part.shape[0]]
-            rows[:] = part[: rows.shape[0], :width]
-            top += part.shape[0]
-        return out
+        return self._enlarge([rgb])[0]
+
+    def batch(self, height: int, width: int) -> int:
+        """See `Upscaler.batch`."""
+        if not self._batched:
+            return 1
+        return frames_that_fit(self._memory_mib, self._network.bytes_a_picture(height, width))
+
+    def upscale_many(self, frames: Sequence[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.uint8]]:
+        """See `Upscaler.upscale_many`."""
+        if not frames:
+            return []
+        most = self.batch(*frames[0].shape[:2])
+        batches = [frames[first : first + most] for first in range(0, len(frames), most)]
+        return [made for batch in batches for made in in_halves(self._enlarge, batch)]
+
+    def upscale_parts(
+        self, frames: Sequence[npt.NDArray[np.uint8]], part: tuple[int, int, int, int]
+    ) -> list[npt.NDArray[np.uint8]]:
+        """See `Upscaler.upscale_parts`."""
+        top, left, bottom, right = (side * self.scale for side in part)
+        made = self.upscale_many(frames)
+        return [np.ascontiguousarray(rgb[top:bottom, left:right]) for rgb in made]
+
+    def _enlarge(self, frames: Sequence[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.uint8]]:
+        check_picture(frames[0])
+        height, width = (side * self.scale for side in frames[0].shape[:2])
+        with _threads(self._threads), torch.inference_mode():
+            strips = [
+                strip.permute(0, 2, 3, 1).mul(255).clip_(0, 255).round_().to(torch.uint8)
+                for strip in self._strips(frames)
+            ]
+            made = torch.cat(strips, 1)[:, :height, :width]
+            return to_host(made.contiguous())
 
     def codes(self, rgb: npt.NDArray[np.uint8]) -> Iterator[torch.Tensor]:
         """Enlarge a picture without rounding.
@@ -121,12 +179,34 @@ class Rrdb(Upscaler):
         Raises:
             ValueError: not such a picture.
         """
-        check_picture(rgb)
-        even = np.ascontiguousarray(_whole_blocks(rgb, self._network.unshuffle))
         with _threads(self._threads), torch.inference_mode():
-            picture = torch.from_numpy(even).to(self._device).permute(2, 0, 1)[None].float() / 255
-            for strip in self._network.strips(picture):
+            for strip in self._strips([rgb]):
                 yield strip[0].permute(1, 2, 0) * 255
+
+    def _strips(self, frames: Sequence[npt.NDArray[np.uint8]]) -> Iterator[torch.Tensor]:
+        for rgb in frames:
+            check_picture(rgb)
+        check_alike(frames)
+        even = [_whole_blocks(rgb, self._network.unshuffle) for rgb in frames]
+        pixels = to_device(even, self._device)
+        return self._network.strips(pixels.permute(0, 3, 1, 2).float() / 255)
+
+
+def half_holds(parameters: Parameters, device: torch.device) -> bool:
+    """Whether half precision gives full precision's code values, tried on one made-up picture."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
+    picture = np.asarray(cv2.resize(coarse, (48, 36), interpolation=cv2.INTER_CUBIC), np.uint8)
+    picture[:, 20:30] = rng.integers(0, 256, (36, 10, 3), np.uint8)  # smooth, edges and noise
+    pixels = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        exact, half = (
+            torch.cat(list(Network(parameters, device, kind).strips(pixels)), 2)
+            for kind in (torch.float32, torch.float16)
+        )
+        # Beyond black and white nothing shows; what is not finite differs by more than anything.
+        apart = (exact.clip(0, 1) - half.clip(0, 1)).abs().nan_to_num(nan=1.0).max()
+    return float(apart) * 255 <= HALF_MAY_DIFFER
 
 
 def _whole_blocks(rgb: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:

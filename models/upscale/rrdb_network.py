@@ -33,7 +33,7 @@ TAIL: Final = 2
 rounded up."""
 
 Rows = torch.Tensor
-"""Float [1, channels, rows, width], channels last in memory."""
+"""Float [n, channels, rows, width], channels last in memory."""
 
 
 class Network:
@@ -42,12 +42,17 @@ class Network:
     Args:
         parameters: its convolutions.
         device: where to compute.
+        kind: what to compute in.
     """
 
-    def __init__(self, parameters: Parameters, device: torch.device) -> None:
+    def __init__(
+        self, parameters: Parameters, device: torch.device, kind: torch.dtype = torch.float32
+    ) -> None:
         def place(kernel: Kernel) -> Kernel:
-            weight = kernel[0].to(device, memory_format=torch.channels_last)
-            return weight, kernel[1].to(device)
+            weight = kernel[0].to(device, kind, memory_format=torch.channels_last)
+            return weight, kernel[1].to(device, kind)
+
+        self._kind = kind
 
         self.scale = parameters.scale
         self.unshuffle = parameters.unshuffle
@@ -67,16 +72,31 @@ class Network:
         trunk = 2 + 15 * len(self._blocks)
         return (trunk + TAIL) * self.unshuffle + self.unshuffle - 1
 
+    def bytes_a_picture(self, height: int, width: int) -> int:
+        """Roughly what a picture takes of the device while it is worked on, its result included.
+
+        Counted, not measured: rows that windows and sums hold back, a strip with the channels of a
+        dense block in three copies, and the last convolutions at the output's size.
+        """
+        features, grown = self._first[0].shape[0], self._blocks[0][0][-1][0].shape[1]
+        wide = -(-width // self.unshuffle)
+        held = len(self._blocks) * (3 * 10 + 15) * wide * features
+        strip = 3 * max(STRIP, LEAST_ROWS * wide) * grown
+        tail = 4 * max(FINE, LEAST_ROWS * self.scale * width) * features
+        bytes_each = torch.finfo(self._kind).bits // 8
+        return (held + strip + tail) * bytes_each + 3 * height * width * (5 + self.scale**2)
+
     def strips(self, picture: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Enlarge a picture.
+        """Enlarge pictures.
 
         Args:
-            picture: float [1, 3, h, w] in 0..1 on the network's device; h and w are multiples of
+            picture: float32 [n, 3, h, w] in 0..1 on the network's device; h and w are multiples of
                 ``unshuffle``.
 
         Yields:
-            float [1, 3, rows, w * scale] from the top, h * scale rows in all; not clipped.
+            float32 [n, 3, rows, w * scale] from the top, h * scale rows in all; not clipped.
         """
+        picture = picture.to(self._kind)
         x = F.pixel_unshuffle(picture, self.unshuffle) if self.unshuffle > 1 else picture
         height, width = x.shape[2:]
         tail = self._tail(height)
@@ -88,7 +108,7 @@ class Network:
                 done += part.shape[2]
                 made, _ = tail.push(part, done if done < height else height + TAIL)
                 if made is not None:
-                    yield made
+                    yield made.float()
 
     def _deep(self, x: torch.Tensor) -> Iterator[Rows]:
         """Run the trunk; features of the picture's rows from the top."""
@@ -238,7 +258,7 @@ class _Dense(_Function):
 
 
 def _conv(rows: Rows, kernel: Kernel) -> Rows:
-    if rows.is_cuda:
+    if rows.is_cuda or rows.dtype == torch.float16:
         return F.conv2d(rows, *kernel, padding=1)
     # `conv2d` takes another algorithm for small inputs, which rounds differently: name this one.
     return torch.mkldnn_convolution(rows, *kernel, (1, 1), (1, 1), (1, 1), 1)
