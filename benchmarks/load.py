@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.loadtest import faults
-from benchmarks.loadtest.predict import SOURCES, compare
+from benchmarks.loadtest.predict import SOURCES, compare, inside
 from benchmarks.loadtest.prepare import Bench, Observed
 from benchmarks.loadtest.timeline import LEVELS, PARTS, Percentile, percentile, renders
 from benchmarks.measure import Spread, machine, print_table, write_json
@@ -234,6 +234,11 @@ def report(body: Mapping[str, Any]) -> None:
     print("\nPredicted latency (error against measured), stage times of the calibration or own:\n")
     header = ["rate", "faults", *(f"p{level}, {source}" for source in SOURCES for level in LEVELS)]
     print_table(header, map(_predicted, body["predicted"]))
+    for source in SOURCES:
+        hit, of = inside(body["predicted"], source)
+        print(
+            f"\n{source}: {hit} of {of} measured latencies lie where 95% of the simulated runs do"
+        )
 
 
 def _show(figure: Mapping[str, Any] | None) -> str:

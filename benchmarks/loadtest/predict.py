@@ -90,9 +90,9 @@ def compare(body: Mapping[str, Any], runs: int = 40) -> list[dict[str, Any]]:
     """Predict every cell of a load benchmark's record.
 
     Returns:
-        For each cell its rate and faults, and for each source of stage times the predictions with
-        the relative error of each: predicted over measured, less one; None where nothing was
-        measured.
+        For each cell its rate and faults, and for each source of stage times the predictions, what
+        was ``measured``, and the relative ``error``: predicted over measured, less one; None where
+        nothing was measured.
     """
     out = []
     for cell in body["cells"]:
@@ -105,9 +105,17 @@ def compare(body: Mapping[str, Any], runs: int = 40) -> list[dict[str, Any]]:
             for name, figures in predicted.items():
                 measured = cell["figures"].get(name, {}).get("value")
                 figures["error"] = _error(figures["value"], measured)
+                figures["measured"] = measured
             row[source] = predicted
         out.append(row)
     return out
+
+
+def inside(rows: Sequence[Mapping[str, Any]], source: str) -> tuple[int, int]:
+    """How many measured latencies lie where 95% of the simulated runs do, and of how many."""
+    found = [row[source][f"latency p{level}"] for row in rows for level in LEVELS]
+    known = [f for f in found if f["measured"] is not None]
+    return sum(f["low"] <= f["measured"] <= f["high"] for f in known), len(known)
 
 
 def _error(predicted: float | None, measured: float | None) -> float | None:
