@@ -22,7 +22,11 @@ SOURCES = ("calibration", "own")
 
 
 def network(
-    graph: Graph, slots: Mapping[str, int], probability: float, kinds: Sequence[str]
+    graph: Graph,
+    slots: Mapping[str, int],
+    probability: float,
+    kinds: Sequence[str],
+    retries: int = RETRIES,
 ) -> Network:
     """The cells' queue as a network.
 
@@ -32,6 +36,7 @@ def network(
         slots: by pool.
         probability: of a try to be struck.
         kinds: by what.
+        retries: of a task.
     """
     names, pools = list(graph), list(slots)
     stages = tuple(
@@ -43,7 +48,7 @@ def network(
         )
         for name, node in graph.items()
     )
-    faults = Faults(probability, tuple(DELAYS[kind] for kind in kinds), RETRIES)
+    faults = Faults(probability, tuple(DELAYS[kind] for kind in kinds), retries)
     return Network(stages, tuple(Pool(p, slots[p], slots[p]) for p in pools), faults)
 
 
@@ -67,11 +72,12 @@ def predict(
         trace = simulate(net, Jobs(list(arrivals), service), luck.getrandbits(32), record=True)
         whole = {n for n, end in enumerate(trace.end) if end == end}
         done = [r for n, r in renders(arrivals, trace.attempts).items() if n in whole]
-        for part in ("latency", *PARTS):
+        for part in ("latency", *PARTS) if done else ():
             for level in LEVELS:
                 value = percentile([getattr(r, part) for r in done], level).value
                 found.setdefault(f"{part} p{level}", []).append(value)
-        found.setdefault("attempts per success", []).append(trace.tries / trace.successes)
+        if trace.successes:
+            found.setdefault("attempts per success", []).append(trace.tries / trace.successes)
         found.setdefault("lost", []).append(len(arrivals) - len(whole))
     return {name: _range(values) for name, values in found.items()}
 
@@ -96,12 +102,14 @@ def compare(body: Mapping[str, Any], runs: int = 40) -> list[dict[str, Any]]:
     """
     out = []
     for cell in body["cells"]:
-        net = network(body["graph"], body["slots"], cell["faults"], body["settings"]["kinds"])
+        kinds, retries = body["settings"]["kinds"], body["retries"]
+        net = network(body["graph"], body["slots"], cell["faults"], kinds, retries)
         row: dict[str, Any] = {"rate": cell["rate"], "faults": cell["faults"]}
         for source in SOURCES:
             calm = body["calibrations"][cell["calibration"]]
             times = calm["times"] if source == "calibration" else cell["times"]
-            predicted = predict(net, cell["arrivals"], times, runs)
+            known = set(times) == set(body["graph"])  # not where a stage never succeeded
+            predicted = predict(net, cell["arrivals"], times, runs) if known else {}
             for name, figures in predicted.items():
                 measured = cell["figures"].get(name, {}).get("value")
                 figures["error"] = _error(figures["value"], measured)
@@ -113,8 +121,8 @@ def compare(body: Mapping[str, Any], runs: int = 40) -> list[dict[str, Any]]:
 
 def inside(rows: Sequence[Mapping[str, Any]], source: str) -> tuple[int, int]:
     """How many measured latencies lie where 95% of the simulated runs do, and of how many."""
-    found = [row[source][f"latency p{level}"] for row in rows for level in LEVELS]
-    known = [f for f in found if f["measured"] is not None]
+    found = [row[source].get(f"latency p{level}") for row in rows for level in LEVELS]
+    known = [f for f in found if f and f["measured"] is not None]
     return sum(f["low"] <= f["measured"] <= f["high"] for f in known), len(known)
 
 
