@@ -105,7 +105,7 @@ class _Chaos:
         finally:
             print("\n" + table(self._rows) + "\n\n" + summary(self._rows))
             self._write(left_out)
-        complete = len(self._rows) == len(plans)
+        complete = len(self._rows) == 1 + len(plans)  # with the undisturbed one
         return 0 if complete and all(not row["wrong"] for row in self._rows) else 1
 
     def _prepare(self) -> None:
