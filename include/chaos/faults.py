@@ -73,7 +73,7 @@ def _kill_scheduler(world: World, chance: random.Random, trigger: Trigger) -> In
         send(pid, signal.SIGKILL)
     else:  # as a container runtime or systemd does
         signal_session(pid, signal.SIGKILL)
-    with_whom = "alone, its workers live on" if alone else "with its workers"
+    with_whom = "alone, its workers live on for now" if alone else "with its workers"
     return Injected(f"killed the scheduler {with_whom}", lambda: world.revive("scheduler"))
 
 

@@ -197,10 +197,14 @@ class Stack:
     def restart(self, name: str) -> None:
         """Start one of ``PROCESSES`` again that ended; returns at once.
 
-        What it left behind is remembered, so that ``stop`` ends it too.
+        What it left behind is ended first, as service managers do: workers of a scheduler that
+        was killed keep its connection to the database open, and with it, on PostgreSQL, the lock
+        of a run that no other scheduler would look at then.
         """
         state = self._state()
-        state.setdefault("former", []).append(state["pids"][name])
+        before = state["pids"][name]
+        if left(before):
+            signal_session(before["pid"], signal.SIGKILL)
         state["pids"][name] = self._spawn(name, PROCESSES[name], self.environment())
         _write_private(self._pids, json.dumps(state))
 
@@ -271,8 +275,7 @@ class Stack:
             Whether something was running.
         """
         state = self._state()
-        known = [*state.get("pids", {}).values(), *state.get("former", [])]
-        running = [p for p in known if left(p)]
+        running = [p for p in state.get("pids", {}).values() if left(p)]
         for sign in (signal.SIGTERM, signal.SIGKILL):
             for process in running:
                 signal_session(process["pid"], sign)

@@ -49,11 +49,10 @@ def family():
     process.stdout.close()
 
 
-def stack_of(home, process, *, former=False):
+def stack_of(home, process):
     entry = {"name": "scheduler", "pid": process.pid, "started": started(process.pid)}
-    pids = {} if former else {"scheduler": entry}
     home.mkdir(exist_ok=True)
-    state = {"port": 1, "pids": pids, "former": [entry] if former else []}
+    state = {"port": 1, "pids": {"scheduler": entry}}
     (home / "stack.json").write_text(json.dumps(state))
     return Stack(home, 1, settings=Settings.from_env())
 
@@ -69,15 +68,27 @@ def test_a_task_in_a_group_of_its_own_is_stopped_too(tmp_path, family):
     assert gone(task)
 
 
-@pytest.mark.parametrize("former", [False, True], ids=["not-restarted", "restarted"])
-def test_what_a_scheduler_that_was_killed_left_behind_is_stopped(tmp_path, family, former):
+def test_what_a_scheduler_that_was_killed_left_behind_is_stopped(tmp_path, family):
     process, task = family
-    stack = stack_of(tmp_path / "home", process, former=former)
+    stack = stack_of(tmp_path / "home", process)
     process.kill()
     process.wait()
     assert not gone(task)
     assert stack.stop()
     assert gone(task)
+
+
+def test_a_restart_ends_what_was_left_behind_first(tmp_path, family, monkeypatch):
+    """Orphaned workers hold the dead scheduler's database connection, and its locks, open."""
+    process, task = family
+    stack = stack_of(tmp_path / "home", process)
+    process.kill()
+    process.wait()
+    seen = []
+    monkeypatch.setattr(Stack, "_spawn", lambda *_: seen.append(gone(task)) or {"pid": 1})
+    monkeypatch.setattr(Stack, "environment", lambda _: {})
+    stack.restart("scheduler")
+    assert seen == [True]
 
 
 def test_a_process_that_got_the_number_later_is_left_alone(tmp_path, family):
