@@ -203,8 +203,10 @@ class Stack:
         """
         state = self._state()
         before = state["pids"][name]
-        if left(before):
+        end = time.monotonic() + STOP_S
+        while left(before) and time.monotonic() < end:
             signal_session(before["pid"], signal.SIGKILL)
+            time.sleep(0.05)
         state["pids"][name] = self._spawn(name, PROCESSES[name], self.environment())
         _write_private(self._pids, json.dumps(state))
 
