@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -39,6 +40,8 @@ KERNEL_TESTS = (
     "include/test_upscaler_choice.py",
 )
 """Below ``tests``: the code that both sides run, so both run its tests."""
+SPARED = ("benchmarks", "containers")
+"""Of ``WORKER_TESTS``: late, they run in the other environment's lane, which has less to do."""
 FAST = "not slow and not live"
 LATE = "slow or live"
 NO_TESTS = 5
@@ -74,8 +77,10 @@ def test(arguments: list[str]) -> int:
         if not paths:
             lanes = _static_checks()
         for name, marker, targets in test_parts(paths, options):
-            report = Path(folder) / f"{name}-{len(lanes.get(name, ()))}.xml"
-            lanes.setdefault(name, []).append(_pytest(name, marker, targets, options, report))
+            lane = "airflow" if targets == _existing(SPARED) else name
+            held = lanes.setdefault(lane, [])
+            report = Path(folder) / f"{lane}-{len(held)}.xml"
+            held.append(_pytest(name, marker, targets, options, report))
         chosen = list(lanes.values())
         if "--pdb" in options:  # a debugger needs the terminal
             chosen = [[command for lane in chosen for command in lane]]
@@ -105,13 +110,16 @@ def test_parts(paths: list[str], options: list[str]) -> list[tuple[str, str | No
         "airflow": _existing(AIRFLOW_TESTS + KERNEL_TESTS),
         "worker": _existing(WORKER_TESTS),
     }
-    phases = [None] if "-m" in options else [FAST, LATE]
+    if "-m" in options:
+        return [(name, None, targets[name]) for name in ("airflow", "worker")]
     # Kernel tests that are slow run late once, in the worker's environment.
-    late = {"airflow": _existing(AIRFLOW_TESTS), "worker": targets["worker"]}
+    rest = [name for name in WORKER_TESTS if name not in SPARED]
     return [
-        (name, marker, (late if marker == LATE else targets)[name])
-        for marker in phases
-        for name in (("worker", "airflow") if marker == LATE else ("airflow", "worker"))
+        ("airflow", FAST, targets["airflow"]),
+        ("worker", FAST, targets["worker"]),
+        ("worker", LATE, _existing(rest)),
+        ("airflow", LATE, _existing(AIRFLOW_TESTS)),
+        ("worker", LATE, _existing(SPARED)),
     ]
 
 
@@ -121,7 +129,7 @@ def environment_of(path: str) -> str:
     return "airflow" if len(parts) > 1 and parts[1] in AIRFLOW_TESTS else "worker"
 
 
-def _existing(names: tuple[str, ...]) -> list[str]:
+def _existing(names: Sequence[str]) -> list[str]:
     return ["tests/" + name for name in names if (ROOT / "tests" / name).exists()]
 
 

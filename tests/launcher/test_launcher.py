@@ -100,9 +100,16 @@ class TestSplitOfTests:
 
     def test_fast_tests_come_first_and_live_ones_last(self):
         parts = checks.test_parts([], [])
-        assert [marker for _, marker, _ in parts] == [checks.FAST] * 2 + [checks.LATE] * 2
-        assert parts[-1][0] == "airflow"
-        assert parts[-1][2][-1] == "tests/live"
+        assert [marker for _, marker, _ in parts] == [checks.FAST] * 2 + [checks.LATE] * 3
+        live = next(targets for name, _, targets in parts[2:] if name == "airflow")
+        assert live[-1] == "tests/live"
+
+    def test_late_tests_are_run_once_each(self):
+        late = [t for _, marker, targets in checks.test_parts([], []) if marker == checks.LATE
+                for t in targets]  # fmt: skip
+        assert sorted(late) == sorted(
+            f"tests/{name}" for name in (*checks.AIRFLOW_TESTS, *checks.WORKER_TESTS)
+        )
 
     def test_every_directory_of_tests_is_run_somewhere(self):
         folders = {
