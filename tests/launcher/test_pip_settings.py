@@ -7,7 +7,7 @@ import pytest
 from include.cli.pip_settings import has_cpu_torch, parse_listing, uv_environment
 
 LISTING = """:env:.cert='/etc/ssl/ca.pem'
-:env:.find-links='/opt/wheels https://example.org/wheels'
+:env:.find-links='/srv/wheels https://example.org/wheels'
 global.extra-index-url='https://a.example/simple\\nhttps://b.example/simple'
 global.find-links='/ignored'
 global.index-url='https://c.example/simple'
@@ -19,14 +19,14 @@ nonsense
 
 def test_the_environment_wins_over_the_configuration_files():
     settings = parse_listing(LISTING)
-    assert settings["find-links"] == "/opt/wheels https://example.org/wheels"
+    assert settings["find-links"] == "/srv/wheels https://example.org/wheels"
     assert settings["trusted-host"] == "a.example"
     assert "exclude" not in settings
 
 
 def test_indexes_and_find_links_are_carried_over():
     env = uv_environment(parse_listing(LISTING), {})
-    assert env["UV_FIND_LINKS"] == "/opt/wheels,https://example.org/wheels"
+    assert env["UV_FIND_LINKS"] == "/srv/wheels,https://example.org/wheels"
     assert env["UV_INDEX_URL"] == "https://c.example/simple"
     assert env["UV_EXTRA_INDEX_URL"] == "https://a.example/simple https://b.example/simple"
     assert env["UV_INDEX_STRATEGY"] == "unsafe-best-match"
