@@ -12,6 +12,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from include.chaos.ceph_rgw import free_ports
 
@@ -34,9 +35,16 @@ def programs() -> Path | None:
 
 @dataclass
 class Server:
-    """One PostgreSQL with one empty database. It writes to the disk as in production."""
+    """One PostgreSQL with one empty database.
+
+    Args:
+        home: an empty folder.
+        durable: wait for the disk as in production. Without, commits are cheaper and outlive the
+            server's death, but not the machine's.
+    """
 
     home: Path
+    durable: bool = True
     port: int = 0
     password: str = field(default_factory=lambda: secrets.token_hex(12), repr=False)
     process: subprocess.Popen[bytes] | None = None
@@ -58,15 +66,8 @@ class Server:
         options = ["--auth=scram-sha-256", "--username=understudy", f"--pwfile={secret}"]
         more = ["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
         command = [str(self._bin / "initdb"), "-D", str(self.home / "data"), *options, *more]
-        user, group = self._account()
         done = subprocess.run(
-            command,
-            cwd=self.home,
-            check=False,
-            capture_output=True,
-            text=True,
-            user=user,
-            group=group,
+            command, cwd=self.home, check=False, capture_output=True, text=True, **self._account()
         )
         if done.returncode:
             raise RuntimeError(f"initdb failed:\n{done.stderr[-2000:]}")
@@ -75,8 +76,9 @@ class Server:
         """Start it, for the first time or again; with ``wait`` until it takes connections."""
         where = ["-D", str(self.home / "data"), "-p", str(self.port), "-h", "127.0.0.1"]
         options = {"unix_socket_directories": str(self.home), "max_connections": "200"}
+        if not self.durable:
+            options |= {"fsync": "off", "full_page_writes": "off"}
         flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        user, group = self._account()
         with (self.home / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [str(self._bin / "postgres"), *where, *flags],
@@ -84,8 +86,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 preexec_fn=_die_with_parent,
-                user=user,
-                group=group,
+                **self._account(),
             )
         if wait:
             self._wait()
@@ -136,11 +137,12 @@ class Server:
             raise RuntimeError(f"there is no PostgreSQL; install {' '.join(PACKAGES)}")
         return found
 
-    def _account(self) -> tuple[int | None, int | None]:
+    def _account(self) -> dict[str, Any]:
+        """Whose process it is, as ``subprocess`` takes it; root's groups are left behind."""
         if os.getuid() != 0:
-            return None, None
+            return {}
         account = pwd.getpwnam(USER)
-        return account.pw_uid, account.pw_gid
+        return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 def _children(pid: int) -> list[int]:

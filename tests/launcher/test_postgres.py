@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.postgres import Server, postgres, programs
+from include.chaos.postgres import Server, programs
+from tests.services.postgres import postgres
 
 pytestmark = [
     pytest.mark.airflow,
