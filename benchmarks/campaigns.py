@@ -7,7 +7,6 @@ that no artifact of one is another's. Pixels and lengths stay those of the sampl
 from __future__ import annotations
 
 import csv
-import hashlib
 import shutil
 import wave
 from collections.abc import Iterator
@@ -19,12 +18,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from include.consent import dump_consent, issue_consent
 from include.media.decode import VideoReader
 from include.media.encode import DeliveryWriter
 from include.media.pixels import rgb_to_yuv420
 from include.samples import cards
 from include.samples import template as sample
+from include.samples.consents import write_consent
 from include.samples.ready import SAMPLES, TENANT, make_ready
 from include.settings import Settings
 from include.table import read_table
@@ -81,7 +80,9 @@ def make_campaign(
     brief["output"] = {"scale": 2, "upscaler": upscaler}
     brief["policy"]["min_success_ratio"] = 1.0
     presenter = folder / "media/presenter.mp4"
-    _consent(folder / brief["template"]["consent"], {"template"}, settings, presenter)
+    write_consent(
+        folder / brief["template"]["consent"], TENANT, {"template"}, presenter, None, settings
+    )
     people = [_person(folder, settings, number) for number in range(recipients)]
     with (folder / brief["recipients"]).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(people[0]))
@@ -110,7 +111,7 @@ def _person(folder: Path, settings: Settings, number: int) -> dict[str, str]:
         _longer_by(SAMPLES / like.audio, folder / audio, number)
     consent = f"consent/{ident}.json"
     voice = folder / audio if audio else None
-    _consent(folder / consent, {"face_swap", "lip_sync"}, settings, face, voice)
+    write_consent(folder / consent, TENANT, {"face_swap", "lip_sync"}, face, voice, settings)
     script = like.script or ""
     if not audio:  # what a recording says stays what it says
         script = script.replace(_name_of(like.id), name)
@@ -147,26 +148,6 @@ def _longer_by(source: Path, target: Path, samples: int) -> None:
         out.setparams(sound.getparams())
         out.writeframes(sound.readframes(sound.getnframes()))
         out.writeframes(bytes(sound.getnchannels() * sound.getsampwidth() * samples))
-
-
-def _consent(
-    path: Path, scope: set[str], settings: Settings, face: Path, voice: Path | None = None
-) -> None:
-    record = issue_consent(
-        tenant=TENANT,
-        subject="a synthetic person",
-        scope=scope,
-        face_sha256=_digest(face),
-        audio_sha256=_digest(voice) if voice else None,
-        evidence="a synthetic person of the sample campaign",
-        keys=settings.consent_keys,
-    )
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(dump_consent(record))
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def make_template(presenter: Path, target: Path, shape: Shape) -> Path:

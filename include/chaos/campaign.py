@@ -8,17 +8,16 @@ every digest, is what the undisturbed reference round made.
 from __future__ import annotations
 
 import csv
-import hashlib
 import shutil
 import subprocess
 from pathlib import Path
 
 import yaml
 
-from include.consent import dump_consent, issue_consent
 from include.contracts.manifest import Manifest
 from include.contracts.plan import CampaignPlan, ShardPlan
 from include.errors import UnderstudyError
+from include.samples.consents import write_consent
 from include.settings import PROJECT, Settings
 from include.stages.specs import MAKER
 from include.store import open_store
@@ -61,12 +60,12 @@ def brief_for(folder: Path, tenant: str, settings: Settings, recipients: int = R
     own = folder / tenant
     own.mkdir(exist_ok=True)
     presenter = folder / brief["template"]["video"]
-    _consent(own / "presenter.json", tenant, {"template"}, presenter, None, settings)
+    write_consent(own / "presenter.json", tenant, {"template"}, presenter, None, settings)
     for row in rows:
         audio = folder / row["audio"] if row["audio"] else None
         row["consent"] = f"{tenant}/{row['id']}.json"
         scope = {"face_swap", "lip_sync"}
-        _consent(folder / row["consent"], tenant, scope, folder / row["face"], audio, settings)
+        write_consent(folder / row["consent"], tenant, scope, folder / row["face"], audio, settings)
     table = own / "recipients.csv"
     with table.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
@@ -83,25 +82,6 @@ def remove_brief(folder: Path, tenant: str) -> None:
     """Remove what ``brief_for`` wrote."""
     shutil.rmtree(folder / tenant, ignore_errors=True)
     (folder / f"{tenant}.yaml").unlink(missing_ok=True)
-
-
-def _consent(
-    path: Path, tenant: str, scope: set[str], face: Path, voice: Path | None, settings: Settings
-) -> None:
-    record = issue_consent(
-        tenant=tenant,
-        subject="a synthetic person",
-        scope=scope,
-        face_sha256=_digest(face),
-        audio_sha256=_digest(voice) if voice else None,
-        evidence="a synthetic person of the sample campaign",
-        keys=settings.consent_keys,
-    )
-    path.write_bytes(dump_consent(record))
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def units_of(plan: CampaignPlan) -> list[ShardPlan]:

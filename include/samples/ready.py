@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import mimetypes
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from include.consent import dump_consent, issue_consent, load_consent, verify_consent
+from include.consent import load_consent, verify_consent
 from include.errors import ConsentError
-from include.provenance.state import exclusive, write_atomic
+from include.provenance.state import exclusive
 from include.samples.campaign import make_sample_campaign
+from include.samples.consents import digest, write_consent
 from include.settings import PROJECT, Settings
 
 SAMPLES = PROJECT / ".understudy" / "samples"
@@ -45,20 +45,12 @@ def _issue(
     out: Path,
     settings: Settings,
 ) -> None:
-    face = _digest(faces[0]) if faces else None
-    audio = _digest(voices[0]) if voices else None
+    face = digest(faces[0]) if faces else None
+    audio = digest(voices[0]) if voices else None
     if out.exists() and _holds(out, scope, face, audio, settings):
         return
-    record = issue_consent(
-        tenant=TENANT,
-        subject=subject,
-        scope=scope,
-        face_sha256=face,
-        audio_sha256=audio,
-        evidence="a synthetic person of the sample campaign",
-        keys=settings.consent_keys,
-    )
-    write_atomic(out, dump_consent(record), mode=0o644)
+    paths = (next(iter(faces), None), next(iter(voices), None))
+    write_consent(out, TENANT, scope, *paths, settings, subject)
 
 
 def _holds(
@@ -82,8 +74,3 @@ def _holds(
 
 def _is_audio(path: Path) -> bool:
     return (mimetypes.guess_type(path.name)[0] or "").startswith("audio/")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
