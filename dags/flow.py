@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Param, get_current_context, task, task_group
 
-from include.stages.specs import MAKER, STAGES
+from include.stages.specs import STAGES, stage_edges
 from operators import campaign
 from operators.drift import FEATURE_ROWS
 from operators.review import NOTE, ReviewOperator
@@ -55,23 +55,6 @@ COMMON_PARAMS = {
         section="Review",
     ),
 }
-
-
-def stage_edges() -> list[tuple[str, str]]:
-    """Which stage follows which, from what they read or wait for; what others imply is left out."""
-    reads = {
-        name: {MAKER[a].name for a in (*spec.upstream, *spec.after)}
-        for name, spec in STAGES.items()
-    }
-    behind: dict[str, set[str]] = {}
-    for name in STAGES:  # in the order of the flow: what a stage reads comes before it
-        behind[name] = set().union(reads[name], *(behind[made] for made in reads[name]))
-    return [
-        (made, name)
-        for name, needs in reads.items()
-        for made in sorted(needs)
-        if not any(made in behind[other] for other in needs)
-    ]
 
 
 def render_graph(draft: Any) -> None:

@@ -26,7 +26,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from include.errors import UnderstudyError
-from include.stages.specs import STAGES
+from include.stages.specs import STAGES, stage_edges
 
 ROWS = tuple(spec.name for spec in STAGES.values() if spec.scope == "row")
 
@@ -35,7 +35,7 @@ class Graph:
     """The row stages as the DAG has them."""
 
     def __init__(self) -> None:
-        edges = importlib.import_module("dags.flow").stage_edges()
+        edges = stage_edges()
         known = [(a, b) for a, b in edges if a in ROWS and b in ROWS]
         self.before = {name: {a for a, b in known if b == name} for name in ROWS}
         self.after = {name: {b for a, b in known if a == name} for name in ROWS}

@@ -261,3 +261,28 @@ def template_stages_of(spec: StageSpec) -> tuple[StageSpec, ...]:
     return tuple(
         made for made in _ALL if made.scope == "template" and needs.intersection(made.artifacts)
     )
+
+
+def stages_behind() -> dict[str, set[str]]:
+    """Of every stage, all that it reads or waits for, directly or not."""
+    behind: dict[str, set[str]] = {}
+    for name in STAGES:  # in the order of the flow: what a stage reads comes before it
+        needs = _needs(name)
+        behind[name] = set().union(needs, *(behind[made] for made in needs))
+    return behind
+
+
+def stage_edges() -> list[tuple[str, str]]:
+    """Which stage follows which, from what they read or wait for; what others imply is left out."""
+    behind = stages_behind()
+    return [
+        (made, name)
+        for name in STAGES
+        for made in sorted(_needs(name))
+        if not any(made in behind[other] for other in _needs(name))
+    ]
+
+
+def _needs(name: str) -> set[str]:
+    spec = STAGES[name]
+    return {MAKER[artifact].name for artifact in (*spec.upstream, *spec.after)}

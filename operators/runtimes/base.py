@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -61,3 +62,14 @@ class Runtime(ABC):
     @abstractmethod
     def last_words(self) -> str:
         """The end of what the stage wrote outside the contract, for error messages."""
+
+
+def event_in(line: str) -> Mapping[str, Any] | None:
+    """The event in a line of a stage's output; None for anything else (a library's chatter)."""
+    if not line.startswith("{"):
+        return None
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None

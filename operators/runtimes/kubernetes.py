@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import Misconfigured, Transient, UnderstudyError
 from include.stages.specs import StageSpec
-from operators.runtimes.base import OnEvent, Runtime
+from operators.runtimes.base import OnEvent, Runtime, event_in
 from operators.runtimes.pod_failures import PodFailure, failure_of
 from operators.runtimes.pod_manifest import WORK, load_template, pod_manifest, work_label
 from operators.runtimes.pod_needs import PodNeeds, pod_needs
@@ -95,8 +95,6 @@ class KubernetesRuntime(Runtime):
         return code if code is not None else self.run(request_uri, spec, on_event)
 
     def _taker(self, on_event: OnEvent) -> Callable[[str], None]:
-        from operators.runtimes.pod_operator import event_in
-
         def take(line: str) -> None:
             event = event_in(line)
             if event is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -12,12 +11,12 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from include.remote.config import SECRETS
 from include.settings import PROJECT, Settings
 from include.stages.specs import StageSpec
-from operators.runtimes.base import OnEvent, Runtime
+from operators.runtimes.base import OnEvent, Runtime, event_in
 
 GUARD = Path(__file__).with_name("guard.py")
 GRACE_S = 5.0
@@ -133,7 +132,7 @@ class LocalRuntime(Runtime):
         noise = threading.Thread(target=self._keep, args=(process.stderr,), daemon=True)
         noise.start()
         for line in process.stdout or ():
-            event = _event(line)
+            event = event_in(line)
             if event is None:
                 self._tail.append(line.rstrip())
             else:
@@ -170,14 +169,3 @@ def _outlive(process: subprocess.Popen[str], life: int) -> None:
     process.wait()
     time.sleep(0.1)
     os.close(life)
-
-
-def _event(line: str) -> dict[str, Any] | None:
-    """The event in a line of output; None for anything else (a library's chatter)."""
-    if not line.startswith("{"):
-        return None
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None

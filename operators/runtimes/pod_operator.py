@@ -8,8 +8,7 @@ pod that nothing can come of is never attached to again, and the pod's last stat
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -179,14 +178,3 @@ class StagePod(KubernetesPodOperator):
         with contextlib.closing(stream):
             for raw in stream:
                 self._take_line(raw.decode("utf-8", errors="replace").rstrip("\n"))
-
-
-def event_in(line: str) -> Mapping[str, Any] | None:
-    """The event in a line of output; None for anything else."""
-    if not line.startswith("{"):
-        return None
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None

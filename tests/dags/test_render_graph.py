@@ -121,7 +121,7 @@ def test_mapped_tasks_have_readable_names(dags):
 
 
 def test_edges_follow_from_what_stages_read():
-    from dags.flow import stage_edges
+    from include.stages.specs import stage_edges
 
     assert ("face_swap", "lip_sync") in stage_edges()
     assert ("ingest_template", "compose") not in stage_edges()  # implied by others
