@@ -181,6 +181,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     counts = (args.pairs, *args.threads, *args.recipients, *args.many)
     if min(counts) < 1:
         parser.error("--pairs, --threads, --recipients and --many take numbers from 1 on")
+    args.out = args.out.resolve()  # what is declared beside it is found from everywhere
     args.upscalers = [RRDB if name == "rrdb" else name for name in args.upscalers]
     return args
 
