@@ -14,10 +14,10 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.campaigns import make_campaign
 from benchmarks.measure import Cost, Spread, machine, print_table, write_json
 from include.local_run import run_campaign
 from include.planning import plan_campaign
+from include.samples.crowd import make_campaign
 from include.settings import PROJECT, Settings
 
 FOLDER = PROJECT / ".understudy/bench"

@@ -28,7 +28,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.campaigns import Shape, make_campaign
 from benchmarks.delta_report import draw, marginal, report
 from benchmarks.floor import PARTS
 from benchmarks.measure import (
@@ -45,6 +44,7 @@ from include.backends import declare
 from include.contracts.plan import CampaignPlan, ShardPlan
 from include.local_run import Run, run_stage
 from include.planning import plan_campaign
+from include.samples.crowd import Shape, make_campaign
 from include.settings import PROJECT, Settings
 from include.stages.specs import STAGES
 from include.store import open_store

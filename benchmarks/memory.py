@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import plot
-from benchmarks.campaigns import Shape, make_campaign
 from benchmarks.measure import Spread, machine, print_table, write_json
 from include.local_run import run_campaign
 from include.planning import plan_campaign
+from include.samples.crowd import Shape, make_campaign
 from include.settings import PROJECT, Settings
 from include.stages.specs import STAGES
 

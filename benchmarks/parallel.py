@@ -25,7 +25,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.campaigns import Shape, make_campaign
 from benchmarks.full_frames import VIDEO
 from benchmarks.live import BenchStack, DagRun, live_stack, run_dag, tell
 from benchmarks.measure import Cost, machine, paired, write_json
@@ -34,6 +33,7 @@ from include.contracts.plan import ShardPlan, ShardRef
 from include.contracts.stage import StageResult
 from include.local_run import run_campaign
 from include.planning import plan_campaign
+from include.samples.crowd import Shape, make_campaign
 from include.settings import PROJECT, Settings
 from include.store import open_store
 from include.store.cache import ArtifactCache

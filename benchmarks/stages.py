@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.campaigns import make_campaign
 from include.contracts.plan import CampaignPlan, ShardPlan, UnitPlan
 from include.local_run import Run, run_campaign
 from include.planning import plan_campaign
+from include.samples.crowd import make_campaign
 from include.samples.ready import SAMPLES, make_ready
 from include.settings import PROJECT, Settings
 from include.stages.specs import MAKER, STAGES

@@ -68,8 +68,8 @@ step is in the audit log: `./understudy rollout log`.
             None,
             type=["null", "string"],
             title="Golden campaign",
-            description_md="Path of a brief under a configured root, or `s3://`. Empty: the sample "
-            "campaign.",
+            description_md="Path of a brief under a configured root, or `s3://`. Empty: one "
+            "of the sample's people.",
             section="Judging",
         ),
         "share": Param(

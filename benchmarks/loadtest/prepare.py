@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import fanout_campaign
-from benchmarks.campaigns import Shape, make_campaign
 from benchmarks.loadtest import faults
 from benchmarks.simulation.network import Attempt
 from include.cli.environments import ENVIRONMENTS
@@ -25,6 +24,7 @@ from include.contracts.manifest import BlobRef
 from include.contracts.plan import CampaignPlan, ShardPlan, UnitPlan
 from include.local_run import run_campaign
 from include.planning import plan_campaign
+from include.samples.crowd import Shape, make_campaign
 from include.settings import PROJECT, Settings
 from include.stages.specs import MAKER
 from include.store import open_store

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.campaigns import Shape, make_campaign
 from include.chaos.campaign import RECIPIENTS
+from include.samples.crowd import Shape, make_campaign
 from include.settings import Settings
 
 SHAPE = Shape(face_share=0.08, on_screen=0.6, size=(320, 240), seconds=1.6)

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
             needed = name == "start"
             verb.add_argument("--backend", required=needed, help="as ./understudy backends list")
         if name == "start":
-            verb.add_argument("--golden", help="brief to render; default: the sample campaign")
+            verb.add_argument("--golden", help="default: the sample's people")
             verb.add_argument("--share", type=float, help="of the recipients, between 0 and 1")
             verb.add_argument("--rules", type=Path, help="YAML, as include/rollout/rules.yaml")
         elif name in ("watch", "promote", "rollback"):

@@ -40,7 +40,7 @@ class GoldenSet:
     """What is rendered and enlarged."""
 
     brief: str
-    """Path or ``s3://`` of the golden campaign's brief; empty for the sample campaign."""
+    """Path or ``s3://`` of the golden campaign's brief; empty for one of the sample's people."""
     pictures: int = 7
     """Held-out pictures, for upscalers."""
     frames: int = 6
@@ -77,7 +77,7 @@ def compare_golden(
     """
     brief = golden.brief
     if not brief:
-        brief = sample_brief(settings)
+        brief = golden_brief(settings)
         settings = replace(settings, roots=(*settings.roots, Path(brief).parent))
     champion = render(brief, begin.stage, begin.champion_is, settings, f"{run_id}-champion")
     rules = begin.rules
@@ -105,16 +105,16 @@ def _check_usable(champion: Arm, rules: Rules) -> None:
         )
 
 
-def sample_brief(settings: Settings) -> str:
-    """The sample campaign's brief; its media are made at first use, in the worker's environment.
+def golden_brief(settings: Settings) -> str:
+    """The brief of ``include.samples.golden``; its media are made at first use, where stages run.
 
     Raises:
         Bug: it could not be made.
     """
-    command = [str(settings.worker_python), "-m", "include.samples"]
+    command = [str(settings.worker_python), "-m", "include.samples", "--golden"]
     done = subprocess.run(command, capture_output=True, text=True, env=stage_env(), check=False)
     if done.returncode != 0:
-        raise Bug(f"the sample campaign could not be made: {done.stderr[-2000:]}")
+        raise Bug(f"the golden campaign could not be made: {done.stderr[-2000:]}")
     return done.stdout.splitlines()[-1]
 
 

@@ -50,7 +50,7 @@ def start(
         stage: ``upscale``, ``face_swap`` or ``lip_sync``.
         name: the new backend.
         rules: how it is judged.
-        golden: brief of the golden campaign; empty for the sample campaign.
+        golden: brief of the golden campaign; empty for one of the sample's people.
         by: who or which run.
         rollout: its id; default by time. One that was started already goes on.
 

@@ -37,7 +37,7 @@ class Rules(Contract):
     resamples: int = Field(default=4000, ge=200)
     share: float = Field(default=0.1, gt=0, lt=1)
     """Of recipients; somebody has to be left to compare with."""
-    min_pairs: int = Field(default=3, ge=1)
+    min_pairs: int = Field(default=3, ge=2)
     """Golden recipients that the champion has to render: an interval of one value is none."""
     min_rows: int = Field(default=30, ge=1)
     """Renders of each side before a canary is decided."""
@@ -63,7 +63,7 @@ class Comparison(Contract):
     difference: float | None = None
     """Challenger minus champion; as a share of the champion's value where the rule is relative."""
     low: float | None = None
-    """Confidence interval of the difference."""
+    """Confidence interval of the difference; None for an end that it does not have."""
     high: float | None = None
     said: str
     """The comparison in words."""
@@ -79,7 +79,7 @@ class Begin(Contract):
     """The backend that this means."""
     challenger: BackendRef
     golden: str
-    """The golden campaign's brief; empty for the sample campaign."""
+    """The golden campaign's brief; empty for one of the sample's people."""
     rules: Rules
 
 

@@ -1,8 +1,11 @@
 """Is a challenger as good as the champion? Differences with confidence intervals, and rules.
 
-Differences of means are resampled (percentile bootstrap, seeded: the same values give the same
-verdict); shares of two groups take Newcombe's interval, which stays honest when nothing happened in
-either (R. G. Newcombe, Statistics in Medicine 17, 1998, method 10).
+What both sides made takes Student's interval of the paired differences, of their logarithms where
+a rule is relative: a golden campaign may have three recipients, of whom resampling would make an
+interval that is far too narrow. Two groups of other people, a canary's, are large, and their means
+are resampled (percentile bootstrap, seeded: the same values give the same verdict); shares of two
+groups take Newcombe's interval, which stays honest when nothing happened in either (R. G. Newcombe,
+Statistics in Medicine 17, 1998, method 10).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from include.rollout.records import Comparison, Part, Rule, Rules, Verdict
 
@@ -77,10 +81,8 @@ def compare_pairs(
             said=said,
         )
     a, b = (np.array(side, np.float64) for side in zip(*pairs, strict=True))
-    picks = _picks(len(pairs), rules.resamples)
-    found = _interval(b.mean(), a.mean(), b[picks].mean(1), a[picks].mean(1), rule, rules)
-    own_b = _quantiles(b[picks].mean(1), float(b.mean()), rules)
-    return _judged(part, rule, a, b, found, own_b)
+    found = _difference(a, b, rule, rules.confidence)
+    return _judged(part, rule, a, b, found, student(b, rules.confidence))
 
 
 def compare_groups(
@@ -111,6 +113,25 @@ def compare_groups(
     return _judged("canary", rule, a, b, found, own_b)
 
 
+def student(values: F64, confidence: float) -> Interval:
+    """Student's interval of a mean; of a single value it has no ends."""
+    middle = float(values.mean())
+    if len(values) < 2:
+        return Interval(middle, -math.inf, math.inf)
+    spread = float(values.std(ddof=1)) / math.sqrt(len(values))
+    half = float(stats.t.ppf(0.5 + confidence / 2, len(values) - 1)) * spread
+    return Interval(middle, middle - half, middle + half)
+
+
+def _difference(a: F64, b: F64, rule: Rule, confidence: float) -> Interval:
+    """Of pairs: the mean difference, or the mean ratio (geometric) less one."""
+    if not rule.relative:
+        return student(b - a, confidence)
+    found = student(np.log(np.maximum(b, _TINY) / np.maximum(a, _TINY)), confidence)
+    ends = (found.middle, found.low, found.high)
+    return Interval(*(math.expm1(min(end, 700.0)) for end in ends))
+
+
 def _picks(count: int, resamples: int, stream: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng((_SEED, stream)).integers(0, count, (resamples, count))
 
@@ -118,7 +139,7 @@ def _picks(count: int, resamples: int, stream: int = 0) -> NDArray[np.int64]:
 def _interval(
     b: float, a: float, resampled_b: F64, resampled_a: F64, rule: Rule, rules: Rules
 ) -> Interval:
-    """Of the difference of means, or of their ratio less one."""
+    """Of the difference of two groups' means, or of their ratio less one."""
     if rule.relative:
         middle = float(b) / max(float(a), _TINY) - 1
         return _quantiles(resampled_b / np.maximum(resampled_a, _TINY) - 1, middle, rules)
@@ -183,8 +204,8 @@ def _judged(part: Part, rule: Rule, a: F64, b: F64, found: Interval, own: Interv
         champion=float(a.mean()),
         challenger=float(b.mean()),
         difference=found.middle,
-        low=found.low,
-        high=found.high,
+        low=found.low if math.isfinite(found.low) else None,
+        high=found.high if math.isfinite(found.high) else None,
         said=_said(rule, verdict, float(a.mean()), float(b.mean()), found),
     )
 

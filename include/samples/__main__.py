@@ -1,4 +1,4 @@
-"""``python -m include.samples --out DIR``: make the sample campaign, unless it is there."""
+"""``python -m include.samples``: make the sample campaign or the golden one, if need be."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import argparse
 import sys
 from pathlib import Path
 
+from include.samples.golden import GOLDEN, make_golden
 from include.samples.ready import SAMPLES, make_ready
 from include.settings import Settings
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make the sample campaign and print the path of its brief."""
+    """Make the sample campaign, or the golden one, and print the path of its brief."""
     parser = argparse.ArgumentParser(prog="python -m include.samples", description=__doc__)
-    parser.add_argument("--out", type=Path, default=SAMPLES, metavar="DIR")
+    parser.add_argument("--golden", action="store_true", help="what backends are tried on")
+    parser.add_argument("--out", type=Path, metavar="DIR")
     args = parser.parse_args(argv)
-    sys.stdout.write(f"{make_ready(args.out, Settings.from_env())}\n")
+    make, place = (make_golden, GOLDEN) if args.golden else (make_ready, SAMPLES)
+    sys.stdout.write(f"{make(args.out or place, Settings.from_env())}\n")
     return 0
 
 

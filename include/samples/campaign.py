@@ -8,7 +8,7 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -72,7 +72,7 @@ RECIPIENTS = (
 )  # fmt: skip
 
 
-def _digest() -> str:
+def media_digest() -> str:
     """What the media depend on: this code, the models it uses, the versions below them."""
     h = hashlib.sha256()
     root = Path(__file__).parents[2]
@@ -105,24 +105,38 @@ def make_sample_campaign(out_dir: Path, issue_consent: IssueConsent) -> Path:
     Raises:
         FileExistsError: ``out_dir`` holds something that this function did not make.
     """
-    stamp = out_dir / STAMP
-    digest = _digest()
-    if stamp.exists() and stamp.read_text() == digest:
+    if not made_once(out_dir, media_digest(), lambda work: _write(work, issue_consent)):
         _consents(out_dir, issue_consent)
-        return out_dir / "brief.yaml"
+    return out_dir / "brief.yaml"
+
+
+def made_once(out_dir: Path, digest: str, write: Callable[[Path], None]) -> bool:
+    """Make a folder, unless it was made from the same; returns whether it was made now.
+
+    Args:
+        out_dir: the folder; its parent is made if need be.
+        digest: of what it depends on.
+        write: fills a new folder, which then takes its place in one step.
+
+    Raises:
+        FileExistsError: ``out_dir`` holds something that this function did not make.
+    """
+    stamp = out_dir / STAMP
+    if stamp.exists() and stamp.read_text() == digest:
+        return False
     if out_dir.exists() and not stamp.exists() and any(out_dir.iterdir()):
         msg = f"{out_dir} exists and is no sample campaign: choose another folder or remove it"
         raise FileExistsError(msg)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}-", dir=out_dir.parent))
     try:
-        _write(work, issue_consent)
+        write(work)
         (work / STAMP).write_text(digest)
         work.chmod(0o755)
         _replace(work, out_dir)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return out_dir / "brief.yaml"
+    return True
 
 
 def _replace(work: Path, out_dir: Path) -> None:

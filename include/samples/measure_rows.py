@@ -2,9 +2,9 @@
 
 Photos: the three sample people under other light, white balance, distance, sharpness, noise, size
 and compression. Voices: the recording and synthetic speech, at other levels and lengths. Templates:
-seconds of the sample presenter, in takes. Renders: those of a store in which the sample campaign
-was rendered, when one is given. The result, ``feature_rows.json``, is what ``feature_rows`` is
-fitted to. Needs the worker's environment.
+seconds of the sample presenter, in takes. Renders: campaigns of such photos in short templates, all
+stages. The result, ``feature_rows.json``, is what ``feature_rows`` is fitted to. Needs the worker's
+environment.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from include.contracts.features import FeatureValue
-from include.contracts.manifest import Manifest
-from include.features.catalogue import FEATURES, AssetKind, Feature
+from include.features.catalogue import FEATURES, Feature
 from include.features.faces import count_faces, measure_face
 from include.features.picture import measure_picture
 from include.features.sound import measure_sound
 from include.media.audio import Audio, read_recording
 from include.samples import shifts
 from include.samples.feature_rows import MEASURED
+from include.samples.measure_renders import measure_renders
 from include.samples.measure_templates import measure_templates
 from include.samples.ready import SAMPLES
 from include.samples.shifts import export_video
-from include.store import open_store
 from models.face.geometry import interocular
 from models.face.landmarks import FaceMesh
 from models.face.quality import assess_photo
@@ -65,18 +64,6 @@ def photo_values(rgb: Image, size: int, container: str, mesh: FaceMesh | None = 
     }
 
 
-def honest_photo(rgb: Image, rng: np.random.Generator) -> Image:
-    """The same person as another phone, room and hand would have taken them."""
-    out = shifts.exposure(rgb, float(rng.normal(1.0, 0.08)))
-    out = shifts.white_balance(out, float(rng.normal(0.0, 0.04)))
-    out = shifts.farther(out, float(rng.uniform(1.0, 1.3)))
-    out = shifts.wider(out, float(rng.normal(1.0, 0.015)))
-    out = shifts.blurred(out, float(rng.uniform(0.2, 0.9)))
-    out = shifts.noisy(out, float(rng.uniform(0.3, 2.5)), int(rng.integers(1 << 30)))
-    factor = float(rng.uniform(0.7, 1.2))
-    return np.asarray(cv2.resize(out, None, fx=factor, fy=factor), np.uint8)
-
-
 def measure_photos(
     faces: Iterable[Path],
     count: int,
@@ -98,7 +85,9 @@ def measure_photos(
     rows = []
     with FaceMesh(max_faces=8) as mesh:
         for number in range(count):
-            rgb = change(honest_photo(np.asarray(pictures[number % len(pictures)], np.uint8), rng))
+            rgb = change(
+                shifts.honest_photo(np.asarray(pictures[number % len(pictures)], np.uint8), rng)
+            )
             level = int(rng.integers(quality[0], quality[1] + 1))
             bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
             _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, level])
@@ -160,21 +149,6 @@ def _take(audio: Audio, rng: np.random.Generator) -> Audio:
     return Audio(np.clip(room + hiss, -1, 1).astype(np.float32), audio.rate)
 
 
-def stored_rows(store_uri: str, kind: AssetKind) -> list[Values]:
-    """Features of every render that a store holds."""
-    store = open_store(store_uri)
-    rows = []
-    for info in store.list():
-        if f"/{MEASUREMENTS[kind]}/" in info.key and "/result/" not in info.key:
-            manifest = Manifest.model_validate_json(store.get(info.key))
-            row = dict(manifest.facts["features"])
-            rows += [row] if row not in rows else []
-    return rows
-
-
-MEASUREMENTS: dict[AssetKind, str] = {"render": "measure_render"}
-
-
 def presenter_takes(video: Path, count: int) -> list[Values]:
     """Measure takes of a second of the sample template, in which its presenter is seen."""
     with tempfile.TemporaryDirectory(prefix="understudy-presenter-") as folder:
@@ -186,10 +160,10 @@ def main(argv: list[str] | None = None) -> int:
     """Measure; write ``feature_rows.json``, in which kinds that were not measured stay."""
     parser = argparse.ArgumentParser(prog="python -m include.samples.measure_rows")
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="the sample campaign")
-    parser.add_argument("--store", action="append", default=[], help="where it was rendered")
     parser.add_argument("--photos", type=int, default=120)
     parser.add_argument("--voices", type=int, default=60)
     parser.add_argument("--templates", type=int, default=12)
+    parser.add_argument("--renders", type=int, default=15, help="of each shape of template")
     parser.add_argument("--kinds", nargs="+", choices=FEATURES, default=list(FEATURES))
     args = parser.parse_args(argv)
     old = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
@@ -199,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
         ),
         "audio": lambda: measure_voices(args.samples / "audio/robin.wav", args.voices, seed=2),
         "template": lambda: presenter_takes(args.samples / "media/presenter.mp4", args.templates),
-        "render": lambda: [row for uri in args.store for row in stored_rows(uri, "render")],
+        "render": lambda: measure_renders(args.renders, seed=4),
     }
     found = {
         kind: (measure() if kind in args.kinds else []) or old.get(kind, [])

@@ -1,7 +1,8 @@
 """Changes that media go through unannounced: what drift looks like, made on purpose.
 
 Each takes a real photo, sound or video and returns it as another camera, editor or encoder would
-have made it. Tests and benchmarks of features and drift use them.
+have made it; small ones, several at a time, are what sets honest photos apart. Tests and benchmarks
+of features and drift use them.
 """
 
 from __future__ import annotations
@@ -63,6 +64,27 @@ def farther(rgb: Image, factor: float) -> Image:
     bottom, right = height - small.shape[0] - top, width - small.shape[1] - left
     border = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE)
     return np.asarray(border, np.uint8)
+
+
+def honest_photo(rgb: Image, rng: np.random.Generator) -> Image:
+    """The same person as another phone, room and hand would have taken them."""
+    out = exposure(rgb, float(rng.normal(1.0, 0.08)))
+    out = white_balance(out, float(rng.normal(0.0, 0.04)))
+    out = farther(out, float(rng.uniform(1.0, 1.3)))
+    out = wider(out, float(rng.normal(1.0, 0.015)))
+    out = blurred(out, float(rng.uniform(0.2, 0.9)))
+    out = noisy(out, float(rng.uniform(0.3, 2.5)), int(rng.integers(1 << 30)))
+    factor = float(rng.uniform(0.7, 1.2))
+    return np.asarray(cv2.resize(out, None, fx=factor, fy=factor), np.uint8)
+
+
+def taken_again(jpeg: bytes, rng: np.random.Generator) -> bytes:
+    """An honest photo of who is in a photo, JPEG in and out, of quality 78 to 95."""
+    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    taken = cv2.cvtColor(honest_photo(rgb, rng), cv2.COLOR_RGB2BGR)
+    level = int(rng.integers(78, 96))
+    return cv2.imencode(".jpg", taken, [cv2.IMWRITE_JPEG_QUALITY, level])[1].tobytes()
 
 
 def write_jpeg(path: Path, rgb: Image, quality: int) -> Path:

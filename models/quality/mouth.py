@@ -45,7 +45,8 @@ def follow(times: F32, gaps: F32, command: F32, fps: float, wide: float) -> Mout
         return None
     times, gaps = times[seen], gaps[seen]
     clock = np.arange(len(command)) / fps
-    lags = np.arange(-REACH, REACH + STEP / 2, STEP)
+    steps = round(REACH / STEP)
+    lags = STEP * np.arange(-steps, steps + 1)  # none at all is nought, not nearly
     told = [np.interp(times - lag, clock, command).astype(np.float32) for lag in lags]
     if float(np.std(told[len(told) // 2])) < 1e-3:
         return None

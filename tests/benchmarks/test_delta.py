@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.campaigns import Shape
 from benchmarks.delta import Point, main, measure
 from benchmarks.floor import CHANGED, PARTS
 from benchmarks.measure import THREAD_VARIABLES
+from include.samples.crowd import Shape
 
 
 @pytest.mark.slow

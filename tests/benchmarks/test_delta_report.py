@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.campaigns import Shape
 from benchmarks.delta import Arm, Point, figures
 from benchmarks.delta_report import draw, marginal, report
 from benchmarks.measure import Cost
+from include.samples.crowd import Shape
 
 PARTS = {name: Cost(1.0, 0.5) for name in ("decode", "warp", "upscale", "encode")}
 PARTS["upscale_changed"] = Cost(100.0, 100.0)  # no part of the sum

@@ -56,6 +56,24 @@ def test_a_difference_that_varies_more_than_it_is_large_is_unclear() -> None:
     assert found.low < found.difference < found.high
 
 
+@pytest.mark.parametrize("relative", [False, True])
+def test_an_interval_of_three_pairs_covers_the_truth_as_often_as_it_says(relative: bool) -> None:
+    rng = np.random.default_rng(4)
+    rule, covered = Rule(measure="x", better="lower", margin=0.1, relative=relative), 0
+    for _ in range(1000):
+        a = np.exp(rng.normal(0, 0.5, 3)) if relative else rng.normal(30, 4, 3)
+        noise = rng.normal(0.2, 0.1, 3)
+        found = pairs(rule, a, a * np.exp(noise) if relative else a + noise)
+        truth = np.expm1(0.2) if relative else 0.2
+        covered += found.low <= truth <= found.high
+    assert 930 <= covered <= 970
+
+
+def test_one_pair_shows_nothing() -> None:
+    found = pairs(HIGHER, [30.0], [31.0])
+    assert (found.verdict, found.low, found.high) == ("unclear", None, None)
+
+
 def test_the_same_values_give_the_same_interval() -> None:
     a, b = np.arange(9.0), np.arange(9.0) ** 1.1
     assert pairs(HIGHER, a, b) == pairs(HIGHER, a, b)

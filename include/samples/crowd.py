@@ -1,7 +1,8 @@
-"""Campaigns to measure: the sample's people, any number of them, in templates of chosen shape.
+"""Campaigns of the sample's people, any number of them, in templates of chosen shape.
 
 Nothing is shared between recipients: each has a photo with other bytes and a line of their own, so
-that no artifact of one is another's. Pixels and lengths stay those of the sample's three people.
+that no artifact of one is another's. Unless photos are taken again, pixels and lengths stay those
+of the sample's three people.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 import shutil
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def make_campaign(
     *,
     shape: Shape | None = None,
     upscaler: str = "auto",
+    photo: Callable[[bytes], bytes] = lambda jpeg: jpeg,
 ) -> Path:
     """Write a campaign with its media and consents.
 
@@ -63,6 +65,7 @@ def make_campaign(
         recipients: how many rows.
         shape: of a template made from the sample's presenter; None takes the sample as it is.
         upscaler: as in ``output.upscaler`` of a brief.
+        photo: makes a row's photo out of a sample person's: JPEG in, JPEG out.
 
     Returns:
         The brief's path.
@@ -83,7 +86,7 @@ def make_campaign(
     write_consent(
         folder / brief["template"]["consent"], TENANT, {"template"}, presenter, None, settings
     )
-    people = [_person(folder, settings, number) for number in range(recipients)]
+    people = [_person(folder, settings, number, photo) for number in range(recipients)]
     with (folder / brief["recipients"]).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(people[0]))
         writer.writeheader()
@@ -93,7 +96,9 @@ def make_campaign(
     return path
 
 
-def _person(folder: Path, settings: Settings, number: int) -> dict[str, str]:
+def _person(
+    folder: Path, settings: Settings, number: int, photo: Callable[[bytes], bytes]
+) -> dict[str, str]:
     """Write one recipient's media and consent; returns the cells of the row by column."""
     known = read_table((SAMPLES / "recipients.csv").read_bytes(), "recipients.csv").rows
     like = known[number % len(known)]
@@ -103,7 +108,7 @@ def _person(folder: Path, settings: Settings, number: int) -> dict[str, str]:
         name = f"{name} {NAMES[again - 1]}"
     face = folder / f"faces/{ident}.jpg"
     face.parent.mkdir(exist_ok=True)
-    face.write_bytes(with_comment((SAMPLES / like.face).read_bytes(), ident))
+    face.write_bytes(with_comment(photo((SAMPLES / like.face).read_bytes()), ident))
     audio = ""
     if like.audio:
         audio = f"audio/{ident}.wav"

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.campaigns import Shape, make_campaign, with_comment
 from benchmarks.linear import planned_rows
 from include.media.decode import VideoReader
 from include.planning import plan_campaign
+from include.samples.crowd import Shape, make_campaign, with_comment
 from include.settings import Settings
 from models.face.landmarks import FaceMesh
 from tests.support.tiny import hopper
