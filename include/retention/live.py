@@ -11,6 +11,7 @@ from it. So a plan is the declaration of use. It is live while one of these hold
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -33,6 +34,8 @@ _NAMES = ("shard-", "template", "plan-")
 """Beginnings of the names of shard plans: a campaign's, and those of rows that fell back."""
 _BEATS_S = 300.0
 """A lease that was written this recently may be alive."""
+_KEY = re.compile("[0-9a-f]{64}")
+"""Leases of artifacts; others are on the collection itself, or on places that are published to."""
 
 Stamp = tuple[str, datetime]
 
@@ -144,9 +147,10 @@ class LivePlans:
         """Mark the plans among the others that say what a living lease is about."""
         beats = now - timedelta(seconds=_BEATS_S)
         leases = self._store.list(f"{self._tenant}/lease/")
-        held = {info.key.split("/")[2] for info in leases if info.modified >= beats}
+        names = {info.key.split("/")[2] for info in leases if info.modified >= beats}
+        held = {name for name in names if _KEY.fullmatch(name)}
         for info in sorted(others, key=lambda info: info.modified, reverse=True):
-            if not held - self.marks.keys - {"gc"}:
+            if not held - self.marks.keys:
                 return
             plan = self._plan(info)
             units = (plan.template, *plan.rows) if plan else ()

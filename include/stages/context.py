@@ -138,6 +138,8 @@ class StageContext:
     """The template's inputs, shared by the units of a process."""
     own: dict[tuple[str, int | None], Manifest] = field(default_factory=dict)
     """This unit's manifests."""
+    closing: ExitStack = field(default_factory=ExitStack)
+    """What is held until the artifact exists; closed by who runs the stage."""
 
     @property
     def span(self) -> Span:

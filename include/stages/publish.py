@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 from include import VERSION
-from include.contracts.manifest import BlobRef, Manifest
+from include.contracts.manifest import Manifest
 from include.errors import ProvenanceError
 from include.features.collect import MEASURED, collected_values, row_manifests
 from include.gate import check_consents
 from include.provenance.verify import require_verified
 from include.stages.context import Hold, Output, StageContext
-from include.store import ObjectMissing
+from include.stages.placing import hold_place, place
 from include.verdict import release
 
 FILES = {
@@ -37,6 +37,7 @@ def run(ctx: StageContext, artifact: str) -> Output | Hold:
     Outputs: ``report`` (JSON). Facts: ``published``, object keys by file name.
 
     Raises:
+        LeaseHeld: another version of the recipient's files goes out at this moment.
         Refused: blocked, rejected or without consent.
         ProvenanceError: the signed file does not verify as Trusted.
     """
@@ -58,32 +59,10 @@ def run(ctx: StageContext, artifact: str) -> Output | Hold:
     body["signature"] = {"state": check.state, "trusted": check.trusted}
     report.write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     prefix = published_prefix(ctx.cache.tenant, ctx.shard.brief.campaign, ctx.unit.id)
-    _supersede(ctx, f"{prefix}/report.json")
-    ctx.cache.store.put_file(f"{prefix}/report.json", report)
-    published = {"report.json": f"{prefix}/report.json"}
-    for name, (source, output) in FILES.items():
-        published[name] = f"{prefix}/{name}"
-        _copy(ctx, ctx.blob(source, output), published[name])
+    copies = {name: ctx.blob(source, output) for name, (source, output) in FILES.items()}
+    lease = ctx.closing.enter_context(hold_place(ctx.cache, prefix))
+    published = place(ctx.cache, lease, prefix, ctx.unit.key("publish"), report, copies)
     return Output({"report": (report, "application/json")}, {"published": published})
-
-
-def _supersede(ctx: StageContext, report: str) -> None:
-    """Take back the artifact that says that another version lies here: it will not any more.
-
-    A campaign that goes back to that version then publishes it again. The report goes out first
-    and names its artifact, so this holds wherever an earlier attempt was interrupted.
-    """
-    try:
-        before = json.loads(ctx.cache.store.get(report)).get("key")
-    except ObjectMissing:
-        return
-    if before and before != ctx.unit.key("publish"):
-        ctx.cache.quarantine("publish", before)
-
-
-def _copy(ctx: StageContext, blob: BlobRef, key: str) -> None:
-    """Copy inside the store; a retry copies again, which changes nothing."""
-    ctx.cache.store.copy(ctx.cache.blob_key(blob.sha256), key)
 
 
 def _report(ctx: StageContext, verdict: str) -> dict[str, Any]:

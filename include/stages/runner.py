@@ -314,10 +314,11 @@ def _make(work: _Work, artifact: str, unit: UnitPlan) -> Hold | None:
         start = _Cost.now()
         context = work.context(unit, Path(folder))
         run = work.elsewhere.whole if work.elsewhere else run_code
-        made = run(context, artifact)
-        if isinstance(made, Hold):
-            return made
-        _publish(cache, material, made, start)
+        with context.closing:
+            made = run(context, artifact)
+            if isinstance(made, Hold):
+                return made
+            _publish(cache, material, made, start)
     return None
 
 
