@@ -1,6 +1,7 @@
-"""Runs a plan's stages one after the other, each in a process of its own, without Airflow.
+"""Runs a plan's stages one after the other, without a task for each.
 
-For benchmarks and tests: no retries, no reviews, no pools.
+For golden sets, for media that are only measured, for benchmarks and tests: no retries, no reviews,
+no pools. Each stage is a process of its own, or whatever ``Run.start`` makes of it.
 """
 
 from __future__ import annotations
@@ -8,24 +9,31 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from include.contracts.plan import CampaignPlan, ShardRef
 from include.contracts.stage import StageRequest, StageResult, StageResultRef, UnitResult
 from include.demand import demand
-from include.errors import Bug
+from include.errors import Bug, error_for_exit
 from include.remote.fallback import parts
 from include.settings import PROJECT, Settings
 from include.stages.specs import STAGES, StageSpec, template_stages_of
 from include.store import open_store
 from include.store.cache import ArtifactCache
 
+Start = Callable[[StageSpec, str], tuple[int, str]]
+"""Runs a stage to its end: takes it and where its request lies (``store-uri#object-key``), returns
+the exit code and what was said."""
+
 
 @dataclass
 class Run:
     """What the stages of one run said."""
 
+    start: Start | None = None
+    """Where stages run; None for processes on this machine."""
     results: dict[tuple[str, str], StageResult] = field(default_factory=dict)
     refs: list[StageResultRef] = field(default_factory=list)
     processes: list[str] = field(default_factory=list)
@@ -54,9 +62,10 @@ def run_campaign(
     run_id: str = "test",
     until: str | None = None,
     threads: int = 1,
+    start: Start | None = None,
 ) -> Run:
     """Run every stage of a plan, in the order of the flow."""
-    run = Run()
+    run = Run(start)
     for spec in STAGES.values():
         shards = [plan.template] if spec.scope == "template" else list(plan.shards)
         for ref in shards:
@@ -77,13 +86,17 @@ def run_stage(
     """Run one stage for one shard, for the variants of a template and for rows that fell.
 
     No process is started where there is no work to do.
+
+    Raises:
+        UnderstudyError: as its exit code says, when a stage left no result.
     """
     store = open_store(settings.store)
     own, *fallen = parts(store, ref)
     shard = own.shard
     rows = [row for row in shard.rows if row.id not in own.planned]
     wanted = demand(ArtifactCache(store, ref.tenant), shard, spec, rows=tuple(rows))
-    where = f"{ref.tenant}/result/{run_id}/{spec.name}/{Path(ref.plan).stem}.json"
+    folder = f"{ref.tenant}/result/{run_id}/{spec.name}/{Path(ref.plan).stem}"
+    where, asked = f"{folder}/001.result.json", f"{folder}/001.request.json"
     if wanted.to_make:
         request = StageRequest(
             stage=spec.name,
@@ -95,20 +108,15 @@ def run_stage(
             result=where,
             threads=threads,
         )
-        store.put(f"{where}.request", request.model_dump_json().encode())
-        command = [str(settings.worker_python), "-m", "include.stages", spec.name]
-        done = subprocess.run(
-            [*command, "--request", f"{settings.store}#{where}.request"],
-            capture_output=True,
-            text=True,
-            env=stage_env(),
-            check=False,
-        )
+        store.put(asked, request.model_dump_json().encode())
+        start = run.start or _process(settings)
+        code, said = start(spec, f"{settings.store}#{asked}")
         run.processes.append(spec.name)
-        run.exit_codes[spec.name, ref.plan] = done.returncode
-        run.said[spec.name, ref.plan] = done.stdout + done.stderr
+        run.exit_codes[spec.name, ref.plan] = code
+        run.said[spec.name, ref.plan] = said
         if store.head(where) is None:
-            raise Bug(f"{spec.name} wrote no result: {done.stdout}{done.stderr}")
+            message = f"{spec.name} ended with {code} and wrote no result: {said}"
+            raise error_for_exit(code, message) if code else Bug(message)
         result = StageResult.model_validate_json(store.get(where))
         result = result.model_copy(update={"units": (*result.units, *wanted.results)})
     else:
@@ -127,6 +135,23 @@ def run_stage(
     for part in fallen if spec.scope == "row" else ():
         for needed in (*template_stages_of(spec), spec):
             run_stage(needed, part.ref, settings, run, run_id, threads)
+
+
+def _process(settings: Settings) -> Start:
+    """Stages as processes in the worker's environment."""
+
+    def start(spec: StageSpec, request_uri: str) -> tuple[int, str]:
+        command = [str(settings.worker_python), "-m", "include.stages", spec.name]
+        done = subprocess.run(
+            [*command, "--request", request_uri],
+            capture_output=True,
+            text=True,
+            env=stage_env(),
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return start
 
 
 def _ref(result: StageResult, where: str) -> StageResultRef:

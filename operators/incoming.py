@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from operators.config import task_settings
 from operators.drift import with_drift_policy
+from operators.runtimes.one_by_one import starter
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,11 +34,12 @@ def measure_incoming(params: Mapping[str, Any], context: Context) -> list[str]:
     from include.errors import BadInput, Refused
 
     settings = with_drift_policy(task_settings())
+    start = starter(settings, context)
     named = params.get("media")
     tenants: set[str] = set()
     for brief in [str(named)] if named else waiting_briefs(params.get("tenant"), settings):
         try:
-            tenant, rows = measure(brief, settings, context["run_id"])
+            tenant, rows = measure(brief, settings, context["run_id"], start)
         except (BadInput, Refused) as error:
             if named:
                 raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import Refused
 from operators.config import task_settings
+from operators.runtimes.one_by_one import starter
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -62,7 +63,14 @@ def golden(ref: Mapping[str, str], context: Context) -> str:
     store, rollout = _open(ref)
     settings = task_settings(store=ref["store"])
     work = GoldenSet(rollout.begin.golden)
-    rollout = machine.measure(store, rollout, settings, golden=work, by=_by(context))
+    rollout = machine.measure(
+        store,
+        rollout,
+        settings,
+        golden=work,
+        by=_by(context),
+        start=starter(settings, context),
+    )
     measured = rollout.step("measured") or rollout.last
     for one in measured.comparisons:
         log.info("%s %s", one.part, one.said)

@@ -13,7 +13,7 @@ import logging
 
 from include.drift.collect import collect_rows
 from include.features.catalogue import AssetKind
-from include.local_run import Run, run_stage
+from include.local_run import Run, Start, run_stage
 from include.planning import plan_campaign
 from include.settings import Settings
 from include.stages.specs import STAGES
@@ -31,13 +31,16 @@ MEASURING = (
 INPUTS: tuple[AssetKind, ...] = ("template", "photo", "audio")
 
 
-def measure_incoming(brief: str, settings: Settings, run_id: str) -> tuple[str, int]:
+def measure_incoming(
+    brief: str, settings: Settings, run_id: str, start: Start | None = None
+) -> tuple[str, int]:
     """Measure a brief's media and store their feature rows; what is known is not measured again.
 
     Args:
         brief: a path under a configured root, or ``s3://``.
         settings: store, interpreters, price of a core hour.
         run_id: the run that the rows are from.
+        start: where stages run; see ``include.local_run``.
 
     Returns:
         The tenant, and how many assets have a row; those that a hard rule refused are among them.
@@ -47,7 +50,7 @@ def measure_incoming(brief: str, settings: Settings, run_id: str) -> tuple[str, 
         Refused: the presenter's consent does not hold.
     """
     plan = plan_campaign(brief, settings, gated=False)
-    run = Run()
+    run = Run(start)
     for name in MEASURING:
         spec = STAGES[name]
         for ref in [plan.template] if spec.scope == "template" else plan.shards:

@@ -18,9 +18,9 @@ from statistics import fmean
 
 from include.contracts.manifest import BackendRef
 from include.contracts.plan import CampaignPlan, ShardPlan
-from include.errors import BadInput, Bug, UnderstudyError, error_for_exit
+from include.errors import BadInput, Bug, Misconfigured, UnderstudyError, error_for_exit
 from include.features.collect import asset_rows
-from include.local_run import Run, run_campaign, stage_env
+from include.local_run import Run, Start, run_campaign, stage_env
 from include.planning import plan_campaign
 from include.rollout.measures import failed_measures, render_measures
 from include.rollout.records import Begin, Comparison, Rules
@@ -61,7 +61,11 @@ class Arm:
 
 
 def compare_golden(
-    begin: Begin, golden: GoldenSet, settings: Settings, run_id: str
+    begin: Begin,
+    golden: GoldenSet,
+    settings: Settings,
+    run_id: str,
+    start: Start | None = None,
 ) -> list[Comparison]:
     """Render and enlarge with both backends, and judge every rule.
 
@@ -70,19 +74,22 @@ def compare_golden(
         golden: the work.
         settings: store, interpreters, price of a core hour.
         run_id: names the run's results.
+        start: where stages run; see ``include.local_run``.
 
     Raises:
+        Misconfigured: ``rollout.worker``: part of the work needs the stage worker here.
         BadInput: ``unusable``: the champion rendered too few of the golden campaign's recipients.
         UnderstudyError: the golden campaign cannot be planned, or a backend cannot be loaded.
     """
+    _check_worker(begin, golden, settings)
     brief = golden.brief
     if not brief:
         brief = golden_brief(settings)
         settings = replace(settings, roots=(*settings.roots, Path(brief).parent))
-    champion = render(brief, begin.stage, begin.champion_is, settings, f"{run_id}-champion")
-    rules = begin.rules
+    rules, stage = begin.rules, begin.stage
+    champion = render(brief, stage, begin.champion_is, settings, f"{run_id}-champion", start)
     _check_usable(champion, rules)
-    challenger = render(brief, begin.stage, begin.challenger, settings, f"{run_id}-challenger")
+    challenger = render(brief, stage, begin.challenger, settings, f"{run_id}-challenger", start)
     found = [
         compare_pairs("renders", rule, champion.renders, challenger.renders, rules)
         for rule in rules.renders
@@ -91,6 +98,20 @@ def compare_golden(
         sides = _pictures(begin, golden, settings, champion.plan)
         found += [compare_pairs("pictures", rule, *sides, rules) for rule in rules.pictures]
     return found
+
+
+def _check_worker(begin: Begin, golden: GoldenSet, settings: Settings) -> None:
+    """Stages run wherever the runtime has them; making and enlarging pictures is done here."""
+    pictures = begin.stage == "upscale" and bool(begin.rules.pictures)
+    if settings.worker_python.exists() or not (pictures or not golden.brief):
+        return
+    what = "enlarging held-out pictures" if golden.brief else "making the golden campaign"
+    raise Misconfigured(
+        f"{what} needs the stage worker where this task runs, and there is no "
+        f"{settings.worker_python}: give such tasks the image's target `executor`, or name a "
+        "golden campaign and rules without pictures",
+        code="rollout.worker",
+    )
 
 
 def _check_usable(champion: Arm, rules: Rules) -> None:
@@ -118,11 +139,20 @@ def golden_brief(settings: Settings) -> str:
     return done.stdout.splitlines()[-1]
 
 
-def render(brief: str, stage: str, ref: BackendRef, settings: Settings, run_id: str) -> Arm:
+def render(
+    brief: str,
+    stage: str,
+    ref: BackendRef,
+    settings: Settings,
+    run_id: str,
+    start: Start | None = None,
+) -> Arm:
     """Render the golden campaign with one backend, and measure every video."""
     # A golden campaign shows no customer anything, and its media are not what has drifted.
     plan = plan_campaign(brief, settings, backends={stage: ref}, gated=False)
-    run = run_campaign(plan, settings, run_id=run_id, until=LAST, threads=settings.threads)
+    run = run_campaign(
+        plan, settings, run_id=run_id, until=LAST, threads=settings.threads, start=start
+    )
     store = open_store(plan.store)
     shards = [ShardPlan.model_validate_json(store.get(item.plan)) for item in plan.shards]
     rows = asset_rows(ArtifactCache(store, plan.tenant), shards, settings.core_hour)

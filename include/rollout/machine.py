@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from include.contracts.live import Canary
 from include.errors import BadInput, OutOfMemory, Refused, UnderstudyError, Usage
 from include.live import backend_ref, current, default_ref, set_live
+from include.local_run import Start
 from include.provenance import audit
 from include.rollout.canary import judge_canary
 from include.rollout.golden import GoldenSet, compare_golden, reason_of
@@ -107,11 +108,26 @@ def _refuse_if_busy(store: ObjectStore, tenant: str, stage: str, but: str = "") 
 
 
 def measure(
-    store: ObjectStore, rollout: Rollout, settings: Settings, *, golden: GoldenSet, by: str
+    store: ObjectStore,
+    rollout: Rollout,
+    settings: Settings,
+    *,
+    golden: GoldenSet,
+    by: str,
+    start: Start | None = None,
 ) -> Rollout:
     """Do the golden work and judge it; a challenger that cannot do it is worse.
 
+    Args:
+        store: where rollouts are kept.
+        rollout: that was started.
+        settings: store, interpreters, price of a core hour.
+        golden: the work.
+        by: who drives it.
+        start: where stages run; see ``include.local_run``.
+
     Raises:
+        Misconfigured: as ``compare_golden``.
         Transient: as a stage says; run it again.
     """
     if rollout.step("measured") or rollout.ended:
@@ -119,7 +135,7 @@ def measure(
     begin = rollout.begin
     run_id = f"rollout-{rollout.id}"
     try:
-        found = compare_golden(begin, golden, settings, run_id)
+        found = compare_golden(begin, golden, settings, run_id, start)
     except UnderstudyError as error:
         if not isinstance(error, (BadInput, Usage, Refused, OutOfMemory)):
             raise

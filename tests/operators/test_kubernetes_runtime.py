@@ -65,6 +65,40 @@ def test_a_stage_runs_in_a_pod_that_is_told_only_where_its_request_is(
     assert not cluster.pods, "a pod that succeeded is deleted"
 
 
+def one_stage(shard, context):
+    """What ``measure_incoming`` and golden sets do, for one stage."""
+    from include.contracts.plan import ShardRef
+    from include.local_run import Run, run_stage
+    from include.stages.specs import STAGES
+    from operators.config import task_settings
+    from operators.runtimes.one_by_one import starter
+
+    settings = task_settings()
+    run = Run(starter(settings, context))
+    ref = ShardRef.model_validate(shard)
+    run_stage(STAGES["ingest_recipients"], ref, settings, run, "golden")
+    return run
+
+
+def test_a_task_that_runs_many_stages_runs_each_in_a_pod_and_waits_for_it(
+    store, shard, worker, deferrable, pod_context
+):
+    worker.writes_result()
+    for _ in range(2):
+        run = one_stage(shard, pod_context)
+        assert run.unit("ingest_recipients", "tom").status == "made"
+    assert len(deferrable.created) == 2
+    assert not deferrable.pods
+
+
+def test_a_stage_of_many_that_says_nothing_fails_as_its_exit_code_says(
+    store, shard, worker, cluster, pod_context
+):
+    worker(FAIL.format(75))
+    with pytest.raises(errors.Transient, match="the reason"):
+        one_stage(shard, pod_context)
+
+
 def test_a_published_campaign_starts_no_pod_and_asks_no_cluster(
     store, shard, worker, cluster, pod_context, publish
 ):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from include.errors import Refused, Usage
+from include.errors import Misconfigured, Refused, Usage
 from include.live import backend_ref, current, history
 from include.provenance import audit
 from include.rollout import machine
+from include.rollout.golden import GoldenSet
 from include.rollout.records import Rule, Rules
 from include.rollout.statistics import compare_groups
 from include.rollout.steps import Rollout, advance, load, newest, rollouts
+from include.settings import Settings
 from include.store import ObjectStore, open_store
 
 LANCZOS = backend_ref("upscale", "lanczos")
@@ -69,6 +72,20 @@ def test_a_rollout_that_is_as_good_goes_through_every_step_and_is_live(store: Ob
     assert load(store, "acme", rollout.id) == rollout
     assert (pointer(store).champion, pointer(store).canary) == (LANCZOS, None)
     assert actions(store) == [f"rollout.{state}" for state in states]
+
+
+@pytest.mark.parametrize(
+    ("golden", "said"), [("", "golden campaign"), ("golden.yaml", "held-out pictures")]
+)
+def test_work_that_needs_the_stage_worker_is_refused_where_there_is_none_and_can_be_tried_again(
+    store: ObjectStore, tmp_path: Path, golden: str, said: str
+) -> None:
+    rules = RULES.model_copy(update={"pictures": RULES.canary})
+    rollout = machine.start(store, "acme", "upscale", "lanczos", rules=rules, by="anna")
+    settings = replace(Settings.from_env(), worker_python=tmp_path / "python")
+    with pytest.raises(Misconfigured, match=said):
+        machine.measure(store, rollout, settings, golden=GoldenSet(golden), by="anna")
+    assert load(store, "acme", rollout.id).last.state == "started"
 
 
 def test_a_worse_canary_is_rolled_back_to_what_was_live(store: ObjectStore) -> None:
