@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import jsonschema
 import pytest
@@ -158,6 +159,46 @@ def test_scaled_objects_follow_kedas_documentation_and_scale_what_the_values_mak
         assert pool in {each["pool_name"] for each in pools}
         for metric in ("airflow_pool_queued_slots", "airflow_pool_running_slots"):
             assert f'{metric}{{pool="{pool}"}}' in trigger["metadata"]["query"]
+
+
+class Gauges(dict):
+    """Takes gauges as Airflow's StatsD client is given them."""
+
+    def gauge(self, stat, value, rate, delta):
+        self[f"airflow.{stat}"] = value
+
+
+def told_by_airflow(pools):
+    """What the scheduler tells StatsD of pools, by its own code, with its default settings."""
+    from airflow._shared.observability.metrics import stats
+    from airflow._shared.observability.metrics.statsd_logger import SafeStatsdLogger
+    from airflow.configuration import conf
+
+    found = Gauges()
+    legacy = conf.getboolean("metrics", "legacy_names_on")
+    stats.initialize(factory=lambda: SafeStatsdLogger(found), export_legacy_names=legacy)
+    try:
+        for pool in pools:
+            for what in ("queued", "running"):
+                stats.gauge(f"pool.{what}_slots", 1, tags={"pool_name": pool})
+    finally:
+        stats.initialize(factory=None, export_legacy_names=legacy)
+    return set(found)
+
+
+def test_the_exporter_names_what_airflow_tells_as_keda_asks_for_it():
+    values = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+    named = set()
+    for told in told_by_airflow(["cpu", "io"]):
+        for mapping in values["statsd"]["extraMappings"]:
+            found = re.fullmatch(re.escape(mapping["match"]).replace(r"\*", r"([^.]+)"), told)
+            if found:
+                [(label, value)] = mapping["labels"].items()
+                named.add(f'{mapping["name"]}{{{label}="{value.replace("$1", found[1])}"}}')
+    queries = [part["spec"]["triggers"][0]["metadata"]["query"] for part in of_kind("ScaledObject")]
+    asked = {each for query in queries for each in re.findall(r"\w+\{[^}]*\}", query)}
+    assert len(asked) == 4
+    assert asked <= named
 
 
 def test_a_scaled_object_with_a_misspelt_field_is_found():

@@ -13,8 +13,10 @@ from benchmarks.linear import planned_rows
 from include.media.decode import VideoReader
 from include.planning import plan_campaign
 from include.samples.crowd import Shape, make_campaign, with_comment
+from include.samples.golden import make_golden
 from include.settings import Settings
 from models.face.landmarks import FaceMesh
+from models.face.quality import assess_photo
 from tests.support.tiny import hopper
 
 
@@ -65,3 +67,19 @@ def test_a_template_has_the_face_size_and_the_time_on_screen_that_were_asked_for
     assert len(areas) == 20
     assert len(shown) == 12
     assert np.median(shown) == pytest.approx(shape.face_share, rel=0.15)
+
+
+@pytest.mark.slow
+def test_the_golden_campaign_is_made_once_and_nobody_in_it_is_refused(tmp_path: Path) -> None:
+    settings = Settings.from_env().with_store(str(tmp_path / "store"))
+    settings = replace(settings, roots=(*settings.roots, tmp_path))
+    brief = make_golden(tmp_path / "golden/campaign", settings)
+    faces = sorted((brief.parent / "faces").iterdir())
+    assert len({face.read_bytes() for face in faces}) == 12
+    before = brief.stat().st_mtime_ns
+    assert make_golden(tmp_path / "golden/campaign", settings) == brief
+    assert brief.stat().st_mtime_ns == before
+    assert not plan_campaign(str(brief), settings).rejects
+    with FaceMesh(video=False) as mesh:
+        for face in faces:
+            assess_photo(cv2.cvtColor(cv2.imread(str(face)), cv2.COLOR_BGR2RGB), mesh)
