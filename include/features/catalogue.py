@@ -148,7 +148,13 @@ _QUALITY: tuple[_Line, ...] = (
         "",
         "frame-to-frame change of the face's brightness over the template's own: 1 is alike",
     ),
-    ("mouth_error", "number", "", "mean difference of lip openness, as shown minus as commanded"),
+    (
+        "mouth_error",
+        "number",
+        "",
+        "mean absolute difference of lip openness, shown and commanded; closed lips are seen as a "
+        "little open, so it is never nought",
+    ),
     (
         "mouth_correlation",
         "number",
