@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from include.devices.current import device_for, failures_of_the_device
 from include.stages.analysis import colour_reference, mouth_frame, occlusions
 from include.stages.chunked import Part, merge
 from include.stages.clips import (
@@ -25,7 +27,7 @@ from include.stages.segments import Points, Segment, load_points
 from include.stages.timeline import Gop, gops_in, gops_of, spans_of, template_size
 from models.face.occlusion import keep_occluders
 from models.face.roi import Window
-from models.face_swap import load_swapper
+from models.face_swap import load_swapper, runs_on_a_gpu
 from models.face_swap.mesh import MeshSwapper
 
 spans = spans_of
@@ -39,10 +41,7 @@ def run_chunk(ctx: StageContext, artifact: str) -> Output:
     per segment (PNG of its window: the frame whose mouth ``lip_sync`` borrows).
     Facts: ``clips``, each with its window and the window of what changed.
     """
-    backend = ctx.unit.materials[artifact].backend
-    photo = _rgb(ctx.fetch("ingest_recipients/face", "photo"))
-    with np.load(ctx.fetch("ingest_recipients/face", "points"), allow_pickle=False) as stored:
-        swapper = load_swapper(backend.name if backend else "mesh", photo, stored["points"])
+    swapper = _swapper(ctx, artifact)
     points = load_points(ctx.fetch("track_face", "track"))
     gops = gops_in(ctx)
     files: dict[str, tuple[Path, str]] = clip_files(ctx, "roi", gops)
@@ -56,6 +55,24 @@ def run_chunk(ctx: StageContext, artifact: str) -> Output:
         name = f"open-{segment.index:03}"
         files[name] = (_open_mouth(ctx, segment, swapper, points, name), "image/png")
     return Output(files, {"clips": clips})
+
+
+def _swapper(ctx: StageContext, artifact: str) -> MeshSwapper:
+    backend = ctx.unit.materials[artifact].backend
+    name = backend.name if backend else "mesh"
+    device = device_for(ctx.spec.name, ctx.spec.gpu_memory_mib if runs_on_a_gpu(name) else 0)
+    photo = _rgb(ctx.fetch("ingest_recipients/face", "photo"))
+    with (
+        np.load(ctx.fetch("ingest_recipients/face", "points"), allow_pickle=False) as stored,
+        failures_of_the_device(),
+    ):
+        return load_swapper(
+            name,
+            photo,
+            stored["points"],
+            device=device.name,
+            memory_mib=device.memory_mib or None,
+        )
 
 
 def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
@@ -84,11 +101,15 @@ def _swapped(
     inner = gop.window.relative_to(face_clip_window(ctx, gop)).slice()
     reference = colour_reference(ctx, gop.segment)
     masks = occlusions(ctx, gop.segment, start, stop)
-    frames = face_frames(ctx, gop, start, stop)
-    for index, frame, mask in zip(range(start, stop), frames, masks, strict=True):
-        roi = np.ascontiguousarray(frame[inner])
-        swapped, _ = swapper.swap(roi, gop.window.to_local(points[index]), reference)
-        yield frame, roi, swapped if mask is None else keep_occluders(roi, swapped, mask)
+    pairs = zip(range(start, stop), face_frames(ctx, gop, start, stop), masks, strict=True)
+    most = swapper.batch(gop.window.h, gop.window.w)
+    while batch := list(islice(pairs, most)):
+        rois = [np.ascontiguousarray(frame[inner]) for _, frame, _ in batch]
+        marks = [gop.window.to_local(points[index]) for index, _, _ in batch]
+        with failures_of_the_device():
+            made = swapper.swap_many(rois, marks, reference)
+        for (_, frame, mask), roi, (swapped, _) in zip(batch, rois, made, strict=True):
+            yield frame, roi, swapped if mask is None else keep_occluders(roi, swapped, mask)
 
 
 def _open_mouth(

@@ -149,6 +149,7 @@ _ALL = (
         after=_CHECKED,
         chunked=True,
         remote=True,
+        gpu_memory_mib=2048,
     ),
     StageSpec(
         name="lip_sync",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -84,6 +85,26 @@ class MeshSwapper:
         cv2.copyTo(new, alpha, out[y0:y1, x0:x1])
         mask[y0:y1, x0:x1] = alpha
         return out, mask
+
+    def batch(self, height: int, width: int) -> int:
+        """How many frames of a window to hand to ``swap_many`` at once."""
+        return 1
+
+    def swap_many(
+        self,
+        frames: Sequence[Image],
+        points: Sequence[Points],
+        reference: ColourReference | None = None,
+    ) -> list[tuple[Image, Image]]:
+        """Swap the face of several frames of one size; see ``swap``.
+
+        Args:
+            frames: uint8 [h, w, 3] each.
+            points: one's landmarks each.
+            reference: the shot's.
+        """
+        pairs = zip(frames, points, strict=True)
+        return [self.swap(frame, marks, reference) for frame, marks in pairs]
 
     def texture(self, reference: ColourReference) -> Texture:
         """The photo laid out for a shot; made once for each reference object."""
