@@ -11,8 +11,9 @@ def stage_queue(spec: StageSpec) -> str | None:
     """The queue that a stage's tasks wait in; None for Airflow's default queue.
 
     Of the queues that there are, a stage takes the one of its GPU (``gpu-small``, ``gpu-large``),
-    else the one named like its pool (``cpu``, ``io``). Other executors than Celery's ignore queues.
+    unless only some backends use it, else the one named like its pool (``cpu``, ``io``). Other
+    executors than Celery's ignore queues.
     """
     there = {name.strip() for name in os.environ.get("UNDERSTUDY_QUEUES", "").split(",")}
-    wanted = ([f"gpu-{spec.gpu}"] if spec.gpu else []) + [spec.pool]
+    wanted = ([f"gpu-{spec.gpu}"] if spec.gpu and not spec.gpu_for else []) + [spec.pool]
     return next((name for name in wanted if name in there), None)

@@ -38,6 +38,8 @@ class StageSpec:
     """Local disk for its inputs, intermediates and outputs."""
     gpu: str = ""
     """GPU that it makes use of where the deployment has one: ``small``, ``large`` or none."""
+    gpu_for: tuple[str, ...] = ()
+    """The backends that make use of it; all, where none is named."""
     gpu_memory_mib: int = 0
     """What a process takes of a GPU's memory where ``UNDERSTUDY_DEVICE`` says so. A CUDA context is
     in it; the rest decides how many frames it works on at once. 0: nothing for a GPU to do."""
@@ -147,6 +149,8 @@ _ALL = (
         artifacts=("face_swap",),
         upstream=("ingest_template", "track_face", "analyse_face", "ingest_recipients/face"),
         after=_CHECKED,
+        gpu="small",
+        gpu_for=("mesh-batched",),
         chunked=True,
         remote=True,
         gpu_memory_mib=2048,

@@ -157,7 +157,9 @@ class _Attempt:
         base, _, self._key = request_uri.partition("#")
         self._store = open_store(base)
         self.request: StageRequest = load_request(request_uri, spec.name)
-        self.needs: PodNeeds = pod_needs(spec, threads, settings, self._past())
+        self.needs: PodNeeds = pod_needs(
+            spec, threads, settings, self._past(), self._backends() if spec.gpu_for else ()
+        )
 
     def make(self, take_line: Callable[[str], None], timeout: timedelta) -> StagePod:
         """The operator of this request's pod; the cluster is not asked yet."""
@@ -232,6 +234,16 @@ class _Attempt:
             return
         theirs = load_request(adopted, self.spec.name).result
         self._store.put(self.request.result, self._store.get(theirs))
+
+    def _backends(self) -> set[str]:
+        """What the rows of the request are made with."""
+        from include.contracts.plan import ShardPlan
+
+        plan = ShardPlan.model_validate_json(self._store.get(self.request.plan))
+        artifact = self.spec.artifacts[-1]
+        rows = [row for row in plan.rows if row.id in self.request.units]
+        named = (row.materials[artifact].backend for row in rows)
+        return {backend.name for backend in named if backend is not None}
 
     def _past(self) -> list[PodRecord]:
         """What the tries before left, oldest first."""

@@ -8,7 +8,7 @@ after losing two takes no spot node any more. What was done is in the store: it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from include.errors import OutOfMemory, Preempted
@@ -44,7 +44,11 @@ class PodNeeds:
 
 
 def pod_needs(
-    spec: StageSpec, threads: int, settings: PodSettings, past: Sequence[PodRecord] = ()
+    spec: StageSpec,
+    threads: int,
+    settings: PodSettings,
+    past: Sequence[PodRecord] = (),
+    backends: Collection[str] = (),
 ) -> PodNeeds:
     """What the next pod of a stage asks for.
 
@@ -53,10 +57,11 @@ def pod_needs(
         threads: what it may use.
         settings: what the cluster gives.
         past: records of this task's earlier tries, oldest first.
+        backends: those that the rows ask for, where the stage's use of a GPU depends on it.
     """
     memory = spec.memory_mib
     scratch = settings.scratch_mib or spec.scratch_mib
-    pod_class = _class_of(spec, settings)
+    pod_class = _class_of(spec, settings, backends)
     for record in past:
         if record.error != OutOfMemory.__name__:
             continue
@@ -77,9 +82,8 @@ def pod_needs(
     )
 
 
-def _class_of(spec: StageSpec, settings: PodSettings) -> str:
+def _class_of(spec: StageSpec, settings: PodSettings, backends: Collection[str]) -> str:
     if spec.pool == "io":
         return "io"
-    if spec.gpu and settings.gpu_image:
-        return f"gpu-{spec.gpu}"
-    return "cpu"
+    used = not spec.gpu_for or not set(spec.gpu_for).isdisjoint(backends)
+    return f"gpu-{spec.gpu}" if spec.gpu and settings.gpu_image and used else "cpu"

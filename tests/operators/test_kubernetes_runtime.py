@@ -429,3 +429,32 @@ def test_what_a_try_has_settled_is_told_again_errors_and_all(store):
     with pytest.raises(errors.Misconfigured, match="why") as caught:
         settled_by_pods(store, f"{store.uri}#{key}")
     assert caught.value.code == "pod.image"
+
+
+def test_a_swap_for_gpus_gets_a_pod_with_one(
+    store, shard, worker, cluster, pod_context, publish, monkeypatch
+):
+    from include.contracts.manifest import BackendRef
+    from include.contracts.plan import ShardPlan
+    from include.stages.specs import STAGES
+    from tests.operators.pod_fixtures import IMAGE
+
+    monkeypatch.setenv("UNDERSTUDY_POD_GPU_IMAGE", IMAGE)
+    plan = ShardPlan.model_validate_json(store.get(shard["plan"]))
+    classes = []
+    for name in ("mesh", "mesh-batched"):
+        backend = BackendRef(name=name, version="1")
+        rows = []
+        for row in plan.rows:
+            swap = row.materials["face_swap"].model_copy(update={"backend": backend})
+            rows.append(row.model_copy(update={"materials": {**row.materials, "face_swap": swap}}))
+        changed = plan.model_copy(update={"rows": tuple(rows)})
+        store.put(shard["plan"], changed.model_dump_json().encode())
+        for artifact in (*STAGES["face_swap"].upstream, *STAGES["face_swap"].after):
+            for unit in ("template", "anna", "tom"):
+                if artifact in changed.unit(unit).materials:
+                    publish(shard, unit, artifact)
+        worker.writes_result()
+        operator("face_swap", shard).execute(pod_context)
+        classes.append(cluster.created[-1].manifest["metadata"]["labels"]["understudy/class"])
+    assert classes == ["cpu", "gpu-small"]

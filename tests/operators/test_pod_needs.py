@@ -39,6 +39,13 @@ def test_without_a_gpu_image_no_stage_asks_for_one():
     assert pod_needs(STAGES["sign"], 1, WITH_GPUS).pod_class == "io"
 
 
+def test_a_gpu_that_only_some_backends_use_is_asked_for_with_those():
+    swap = STAGES["face_swap"]
+    assert pod_needs(swap, 1, WITH_GPUS, backends=["mesh"]).pod_class == "cpu"
+    assert pod_needs(swap, 1, WITH_GPUS, backends=["mesh", "mesh-batched"]).pod_class == "gpu-small"
+    assert pod_needs(swap, 1, CPU_ONLY, backends=["mesh-batched"]).pod_class == "cpu"
+
+
 def test_signing_and_publishing_take_no_spot_node():
     assert pod_needs(STAGES["face_swap"], 1, CPU_ONLY).spot
     assert not pod_needs(STAGES["sign"], 1, CPU_ONLY).spot
