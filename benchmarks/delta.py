@@ -10,8 +10,8 @@ drift is not rendering: it is in neither arm, and told apart. Processor seconds 
 all processes and threads; starting interpreters and importing libraries is in both. Nothing is
 extrapolated: every number of recipients shown was rendered. Many recipients are rendered in a
 template of the sample's shape that is shorter and smaller, because on the sample itself thirty of
-them take hours on whole frames. With ``--add`` a run goes on where one was interrupted, or adds to
-its figures.
+them take hours on whole frames. With ``--add`` a run goes on where one was interrupted, pair by
+pair, or adds to its figures.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.delta_pairs import Arm, Begun, Point, figures
 from benchmarks.delta_report import draw, marginal, report
-from benchmarks.floor import PARTS
 from benchmarks.measure import (
     Cost,
-    Spread,
     machine,
     paired,
     run_child,
@@ -56,51 +55,6 @@ ON_SCREEN = (0.3, 0.6, 1.0)
 RRDB = "bench-rrdb"
 
 
-@dataclass(frozen=True)
-class Point:
-    """One thing to measure."""
-
-    recipients: int
-    threads: int
-    upscaler: str
-    shape: Shape | None = None
-    """None for the sample template."""
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        what = f"{self.recipients} x {self.upscaler}, {self.threads} threads"
-        if self.shape is None:
-            return what
-        (width, height), seconds = self.shape.size, self.shape.seconds
-        size = f"{width}x{height}, {seconds:g} s"
-        share, shown = f"{self.shape.face_share:.0%}", f"{self.shape.on_screen:.0%}"
-        return f"{what}, {size}, face {share}, on screen {shown}"
-
-
-@dataclass(frozen=True)
-class Arm:
-    """What one arm of a pair took, for all its recipients.
-
-    What was rendered is measured for drift in the delta arm alone, and counted apart.
-    """
-
-    template: Cost
-    """Compiling the template; nothing in the linear arm, which does it again for everybody."""
-    recipients: Cost
-    further: Cost | None
-    """Of each recipient after the first, in processes that run and have their models; None where
-    there was one."""
-    floor: Mapping[str, Cost]
-    """One recipient's, by part; in the delta arm, where it was asked for."""
-    facts: Mapping[str, Any]
-
-    @property
-    def cold(self) -> Cost:
-        """All of it."""
-        return self.template + self.recipients
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
     args = _parse(argv)
@@ -112,8 +66,9 @@ def main(argv: list[str] | None = None) -> int:
         with _backends(work, args):
             for part, point, pairs in _points(args):
                 if all(found["point"]["label"] != point.label for found in body[part]):
-                    body[part].append(measure(point, pairs, work, floor=part != "surface"))
-                    write_json(args.out, body)
+                    begun = Begun(body, part, point, lambda: write_json(args.out, body))
+                    made = measure(point, pairs, work, floor=part != "surface", begun=begun)
+                    begun.end(made)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     body["marginal"] = marginal(body["sample"])
@@ -129,9 +84,15 @@ PARTS_OF_BODY = ("sample", "many", "surface")
 
 
 def _begun(args: argparse.Namespace) -> dict[str, Any]:
-    """What the figures start with: an earlier, perhaps interrupted run's, or nothing."""
+    """What the figures start with: an earlier, perhaps interrupted run's, or nothing.
+
+    Raises:
+        SystemExit: they are of another RRDB-class network.
+    """
     if args.add and args.out.exists():
         body: dict[str, Any] = json.loads(args.out.read_text(encoding="utf-8"))
+        if RRDB in args.upscalers and body["settings"].get("rrdb") != args.rrdb:
+            raise SystemExit(f"{args.out} is of --rrdb {body['settings'].get('rrdb')}")
         return body
     facts = {"machine": machine(), "settings": _settings_of(args)}
     return {**facts, **{part: [] for part in PARTS_OF_BODY}}
@@ -167,7 +128,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--many-size", type=_size, default="480x270", help="of the short template")
     add("--many-seconds", type=float, default=2.0, help="length of the short template")
     add("--upscalers", type=lambda text: text.split(","), default="compact,rrdb")
-    add("--rrdb", type=_integers, default="16,2", help="features,blocks of the RRDB-class network")
+    add("--rrdb", type=_integers, default="16,2,8", help="its features,blocks,growth")
     add("--add", action="store_true", help="keep what the file holds, measure what it lacks")
     add("--quick", action="store_true", help="a tiny template for the sample's, to try it all out")
     add("--no-surface", action="store_true", help="only the sample template")
@@ -181,6 +142,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     counts = (args.pairs, *args.threads, *args.recipients, *args.many)
     if min(counts) < 1:
         parser.error("--pairs, --threads, --recipients and --many take numbers from 1 on")
+    if len(args.rrdb) != 3:
+        parser.error("--rrdb takes three numbers, such as 16,2,8")
     args.out = args.out.resolve()  # what is declared beside it is found from everywhere
     args.upscalers = [RRDB if name == "rrdb" else name for name in args.upscalers]
     return args
@@ -219,9 +182,9 @@ def _backends(work: Path, args: argparse.Namespace) -> Iterator[None]:
     if RRDB not in args.upscalers:
         yield
         return
-    features, blocks = args.rrdb
+    features, blocks, growth = args.rrdb
     file, weights = work / "backends.yaml", work / "rrdb.safetensors"
-    make_weights(weights, features=features, blocks=blocks, scale=2, seed=0)
+    make_weights(weights, features=features, blocks=blocks, growth=growth, scale=2, seed=0)
     declare(file, name=RRDB, weights=str(weights), licence="Apache-2.0", origin="made to measure")
     before = os.environ.get(DECLARED_ENV)
     os.environ[DECLARED_ENV] = str(file)
@@ -233,7 +196,9 @@ def _backends(work: Path, args: argparse.Namespace) -> Iterator[None]:
             os.environ[DECLARED_ENV] = before
 
 
-def measure(point: Point, pairs: int, work: Path, *, floor: bool = False) -> dict[str, Any]:
+def measure(
+    point: Point, pairs: int, work: Path, *, floor: bool = False, begun: Begun | None = None
+) -> dict[str, Any]:
     """Measure a point in pairs; see the module for what is compared.
 
     Args:
@@ -241,6 +206,7 @@ def measure(point: Point, pairs: int, work: Path, *, floor: bool = False) -> dic
         pairs: how many times.
         work: a folder for campaigns and stores.
         floor: measure the physical floor of one recipient as well.
+        begun: pairs of an interrupted run, and where to keep those of this one.
 
     Returns:
         Plain figures: each pair's, and medians with spread.
@@ -266,7 +232,13 @@ def measure(point: Point, pairs: int, work: Path, *, floor: bool = False) -> dic
             "linear": lambda number: linear(brief, settings, point),
             "delta": lambda number: delta(brief, settings, point, floor=floor),
         }
-        found = paired(pairs, arms, lambda text: _say(f"{point.label}: {text}"))
+        found = paired(
+            pairs,
+            arms,
+            lambda text: _say(f"{point.label}: {text}"),
+            begun=begun.pairs if begun else (),
+            keep=begun.keep if begun else lambda pairs: None,
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         for name, value in before.items():
@@ -393,50 +365,6 @@ def _facts(cache: ArtifactCache, shard: ShardPlan, run: Run) -> dict[str, Any]:
         "face_share": track.facts["face_share"],
         "cpu_by_stage": cpu,
     }
-
-
-def figures(point: Point, pairs: list[dict[str, Arm]]) -> dict[str, Any]:
-    """Medians and spread of a point's pairs, in seconds per recipient."""
-    count = point.recipients
-    out: dict[str, Any] = {"point": {**asdict(point), "label": point.label}}
-    out["template"] = pairs[0]["delta"].facts
-    out["linear_cpu_by_step"] = pairs[0]["linear"].facts["cpu_by_step"]
-    for kind in ("cpu", "wall"):
-        line = [getattr(pair["linear"].recipients, kind) / count for pair in pairs]
-        warm = [getattr(pair["delta"].recipients, kind) / count for pair in pairs]
-        cold = [getattr(pair["delta"].cold, kind) / count for pair in pairs]
-        out[kind] = {
-            "linear": line,
-            "delta_cold": cold,
-            "delta_warm": warm,
-            "template": [getattr(pair["delta"].template, kind) for pair in pairs],
-            "times_fewer_cold": [a / b for a, b in zip(line, cold, strict=True)],
-            "times_fewer_warm": [a / b for a, b in zip(line, warm, strict=True)],
-        }
-        out[kind] |= _further(pairs, kind)
-        floors = [pair["delta"].floor for pair in pairs]
-        if floors[0]:
-            parts = {name: [getattr(one[name], kind) for one in floors] for name in floors[0]}
-            lowest = [sum(v) for v in zip(*(parts[name] for name in PARTS), strict=True)]
-            out[kind]["floor"] = lowest
-            out[kind]["floor_parts"] = {n: asdict(Spread.of(v)) for n, v in parts.items()}
-            if "delta_further" in out[kind]:
-                further = zip(out[kind]["delta_further"], lowest, strict=True)
-                out[kind]["further_over_floor"] = [a / b for a, b in further]
-        found = {n: asdict(Spread.of(v)) for n, v in out[kind].items() if n != "floor_parts"}
-        out[f"{kind}_summary"] = found
-    return out
-
-
-def _further(pairs: list[dict[str, Arm]], kind: str) -> dict[str, list[float]]:
-    """Both arms' recipients after the first; nothing where there was one."""
-    both = [(pair["linear"].further, pair["delta"].further) for pair in pairs]
-    known = [(line, short) for line, short in both if line is not None and short is not None]
-    if not known:
-        return {}
-    line, short = ([float(getattr(cost, kind)) for cost in arm] for arm in zip(*known, strict=True))
-    fewer = [a / b for a, b in zip(line, short, strict=True)]
-    return {"linear_further": line, "delta_further": short, "times_fewer_further": fewer}
 
 
 if __name__ == "__main__":

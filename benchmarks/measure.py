@@ -106,6 +106,9 @@ def paired(
     pairs: int,
     arms: Mapping[str, Callable[[int], T]],
     tell: Callable[[str], None] = lambda text: None,
+    *,
+    begun: Iterable[dict[str, T]] = (),
+    keep: Callable[[list[dict[str, T]]], None] = lambda found: None,
 ) -> list[dict[str, T]]:
     """Run all arms once per pair, right after one another, in an order that turns every time.
 
@@ -116,19 +119,22 @@ def paired(
         pairs: how many times.
         arms: name to work; called with the pair's number.
         tell: told what is being run.
+        begun: pairs of a run that was interrupted; they count.
+        keep: given all pairs so far, after each.
 
     Returns:
         For each pair, what each arm returned.
     """
     names = list(arms)
-    found: list[dict[str, T]] = []
-    for number in range(pairs):
+    found = list(begun)
+    for number in range(len(found), pairs):
         turn = number % len(names)
         made: dict[str, T] = {}
         for name in names[turn:] + names[:turn]:
             tell(f"pair {number + 1} of {pairs}: {name}")
             made[name] = arms[name](number)
         found.append({name: made[name] for name in names})
+        keep(found)
     return found
 
 

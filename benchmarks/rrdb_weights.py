@@ -1,6 +1,6 @@
 """Weights for an RRDBNet without training: a benchmark pays its full price for a sane picture.
 
-    python -m benchmarks.rrdb_weights FILE [--features N] [--blocks N] [--scale 2|4] [--seed N]
+    python -m benchmarks.rrdb_weights FILE [--features N] [--blocks N] [--growth N] [--scale 2|4]
 
 Red, green and blue pass through channels of their own, so that the output is the input with every
 pixel repeated; all other channels and all blocks hold random numbers and add a texture of a few
@@ -30,12 +30,18 @@ GAIN: Final = 1.5
 of the 10 pixels by which tools for trained networks let tiles overlap; with ESRGAN's 0.1 it is 4,
 which would flatter a delta render."""
 GROWTH: Final = 32
-"""Channels that each convolution of a dense block adds, as published."""
+"""Channels that each convolution of a dense block adds, as published for 64 features."""
 RGB: Final = 3
 
 
 def make_weights(
-    path: Path, *, features: int = 64, blocks: int = 23, scale: int = 2, seed: int = 0
+    path: Path,
+    *,
+    features: int = 64,
+    blocks: int = 23,
+    growth: int = GROWTH,
+    scale: int = 2,
+    seed: int = 0,
 ) -> str:
     """Write weights in Real-ESRGAN's layout.
 
@@ -43,6 +49,7 @@ def make_weights(
         path: ``.safetensors``, or ``.pth`` with the tensors under ``params_ema``.
         features: channels of the trunk, at least 8; 64 as published.
         blocks: residual-in-residual blocks; 23 as published.
+        growth: channels that each convolution of a dense block adds; 32 as published.
         scale: 2 or 4.
         seed: chooses the random numbers; the same seed gives the same file.
 
@@ -52,8 +59,10 @@ def make_weights(
     Raises:
         ValueError: there is no such network.
     """
-    if features < 8 or blocks < 1 or scale not in (2, 4):
-        raise ValueError("make_weights takes at least 8 features, 1 block, and scale 2 or 4")
+    if features < 8 or blocks < 1 or growth < 1 or scale not in (2, 4):
+        raise ValueError(
+            "make_weights takes at least 8 features, 1 block, a growth of 1, and scale 2 or 4"
+        )
     rng = np.random.default_rng(seed)
     state: dict[str, torch.Tensor] = {}
     ups = [f"conv_up{up}" for up in range(1, scale // 2 + 1)]
@@ -61,8 +70,8 @@ def make_weights(
     for block in range(blocks):
         for dense in (1, 2, 3):
             for conv in (1, 2, 3, 4, 5):
-                inputs = features + (conv - 1) * GROWTH
-                outputs = features if conv == 5 else GROWTH
+                inputs = features + (conv - 1) * growth
+                outputs = features if conv == 5 else growth
                 _random(state, rng, f"body.{block}.rdb{dense}.conv{conv}", inputs, outputs, GAIN)
     for name in ("conv_body", *ups, "conv_hr"):
         _random(state, rng, name, features, features)
@@ -141,11 +150,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("path", type=Path)
     parser.add_argument("--features", type=int, default=64)
     parser.add_argument("--blocks", type=int, default=23)
+    parser.add_argument("--growth", type=int, default=GROWTH)
     parser.add_argument("--scale", type=int, choices=(2, 4), default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     made = make_weights(
-        args.path, features=args.features, blocks=args.blocks, scale=args.scale, seed=args.seed
+        args.path,
+        features=args.features,
+        blocks=args.blocks,
+        growth=args.growth,
+        scale=args.scale,
+        seed=args.seed,
     )
     print(f"{args.path} sha256 {made}")
     return 0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.delta import Point, main, measure
+from benchmarks.delta import main, measure
+from benchmarks.delta_pairs import Arm, Begun, Point
 from benchmarks.floor import CHANGED, PARTS
-from benchmarks.measure import THREAD_VARIABLES
+from benchmarks.measure import THREAD_VARIABLES, Cost
 from include.samples.crowd import Shape
 
 
@@ -35,6 +38,23 @@ def test_a_point_is_rendered_by_both_arms_and_measured_part_by_part(tmp_path: Pa
     assert {"compose", "face_swap"} <= set(found["template"]["cpu_by_stage"])
     assert before == {name: os.environ.get(name) for name in THREAD_VARIABLES}
     assert not list(tmp_path.iterdir()), "campaigns and stores are removed"
+
+
+def test_pairs_of_an_interrupted_run_count_on_the_same_processor_only() -> None:
+    arm = Arm(Cost(1, 2), Cost(3, 4), Cost(5, 6), {"decode": Cost(7, 8)}, {"frames": 9})
+    body: dict[str, Any] = {"sample": []}
+    written = []
+    begun = Begun(body, "sample", Point(2, 1, "lanczos"), lambda: written.append(json.dumps(body)))
+    assert begun.pairs == []
+    begun.keep([{"linear": arm, "delta": arm}])
+    again = Begun(json.loads(written[-1]), "sample", Point(2, 1, "lanczos"), lambda: None)
+    assert again.pairs == [{"linear": arm, "delta": arm}]
+    assert Begun(body, "sample", Point(3, 1, "lanczos"), lambda: None).pairs == []
+    (held,) = again.body["begun"].values()
+    held["processor"] = "another"
+    assert again.pairs == []
+    begun.end({"point": {}})
+    assert json.loads(written[-1]) == {"sample": [{"point": {}}], "begun": {}}
 
 
 def test_no_pairs_are_refused() -> None:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.delta import Arm, Point, figures
+from benchmarks.delta_pairs import Arm, Point, figures
 from benchmarks.delta_report import draw, marginal, report
 from benchmarks.measure import Cost
 from include.samples.crowd import Shape

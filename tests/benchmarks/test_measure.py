@@ -87,6 +87,17 @@ def test_every_pair_runs_all_arms_and_their_order_turns() -> None:
     assert found[1] == {"a": ("a", 1), "b": ("b", 1)}
 
 
+def test_an_interrupted_run_goes_on_after_the_pairs_that_it_has() -> None:
+    told: list[str] = []
+    kept: list[int] = []
+    arms = {name: (lambda number, name=name: f"{name}{number}") for name in ("a", "b")}
+    begun = [{"a": "old", "b": "older"}]
+    found = paired(3, arms, told.append, begun=begun, keep=lambda pairs: kept.append(len(pairs)))
+    assert found == [begun[0], {"a": "a1", "b": "b1"}, {"a": "a2", "b": "b2"}]
+    assert told[0] == "pair 2 of 3: b"
+    assert kept == [2, 3]
+
+
 def test_a_spread_is_the_median_and_both_ends() -> None:
     assert Spread.of([3.0, 1.0, 2.0, 9.0]) == Spread(2.5, 1.0, 9.0, 4)
     assert str(Spread.of([2.0])) == "2.00 (2.00 to 2.00)"
