@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import wave
 from pathlib import Path
 
 import av
@@ -105,24 +104,6 @@ def _speech_band_level(frames: NDArray[np.int16]) -> NDArray[np.float64]:
     band = signal.butter(4, [300, 3400], "bandpass", fs=_VAD_RATE, output="sos")
     filtered = signal.sosfilt(band, frames.reshape(-1).astype(np.float64))
     return np.asarray(np.sqrt((filtered.reshape(frames.shape) ** 2).mean(axis=1)))
-
-
-def read_own_wav(path: Path) -> Audio:
-    """Read a 16-bit WAV that one of our stages wrote, in this process.
-
-    Raises:
-        CorruptArtifact: it is none.
-    """
-    try:
-        with wave.open(str(path), "rb") as reader:
-            if reader.getsampwidth() != 2:
-                raise wave.Error(f"{8 * reader.getsampwidth()} bits a sample")
-            raw = reader.readframes(reader.getnframes())
-            channels, rate = reader.getnchannels(), reader.getframerate()
-    except (wave.Error, EOFError, OSError) as error:
-        raise CorruptArtifact(f"cannot read {path} ({error}): make it again") from error
-    samples = np.frombuffer(raw, "<i2").reshape(-1, channels).astype(np.float32) / 32768
-    return Audio(samples, rate)
 
 
 def read_own_sound(path: Path) -> Audio | None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, signal
 
-from include.errors import Bug, StoreUnavailable
+from include.errors import Bug, CorruptArtifact, StoreUnavailable
 from include.media import limits, structure
 from include.media.encode import temporary_name
 from include.media.ffmpeg_process import failure, ffmpeg_binary
@@ -94,6 +94,24 @@ def read_recording(path: Path) -> tuple[Audio, AudioFacts]:
     audio = Audio(np.nan_to_num(samples, posinf=1.0, neginf=-1.0).astype(np.float32), rate)
     codec = str(answer["codec"])
     return audio, AudioFacts(container, codec, rate, channels, audio.duration_s)
+
+
+def read_own_wav(path: Path) -> Audio:
+    """Read a 16-bit WAV that one of our stages wrote, in this process.
+
+    Raises:
+        CorruptArtifact: it is none.
+    """
+    try:
+        with wave.open(str(path), "rb") as reader:
+            if reader.getsampwidth() != 2:
+                raise wave.Error(f"{8 * reader.getsampwidth()} bits a sample")
+            raw = reader.readframes(reader.getnframes())
+            channels, rate = reader.getnchannels(), reader.getframerate()
+    except (wave.Error, EOFError, OSError) as error:
+        raise CorruptArtifact(f"cannot read {path} ({error}): make it again") from error
+    samples = np.frombuffer(raw, "<i2").reshape(-1, channels).astype(np.float32) / 32768
+    return Audio(samples, rate)
 
 
 def write_wav(path: Path, audio: Audio) -> None:

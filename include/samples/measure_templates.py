@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from include.contracts.features import FeatureValue
 from include.features.assets import template_features
-from include.features.sound import read_own_wav
+from include.media.audio import read_own_wav
 from include.media.decode import VideoReader
 from include.media.normalise import normalise_template
 from include.samples.shifts import export_video

@@ -11,7 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from include.media.audio import Audio, mix_voice_over_bed, read_audio, write_wav
+from include.media.audio import (
+    Audio,
+    mix_voice_over_bed,
+    read_audio,
+    read_own_wav,
+    write_wav,
+)
 from include.media.captions import webvtt
 from include.media.decode import VideoReader
 from include.media.gops import GopRange, GopWriter, join_gops
@@ -208,14 +214,22 @@ def sound_of(ctx: StageContext, place: VoicePlace | None, frames: int) -> Path |
         if "audio" not in ctx.manifest("ingest_template").outputs:
             return None
         return ctx.fetch("ingest_template", "audio")
-    voice = read_audio(ctx.fetch("ingest_recipients/voice", "voice"))
+    voice = read_own_wav(ctx.fetch("ingest_recipients/voice", "voice"))
     kept = round(place.duration * voice.rate)
-    bed: Audio | None = None
-    if "bed" in ctx.shard.template.sources:
-        bed = read_audio(ctx.source("bed", of_template=True))
     mixed = mix_voice_over_bed(
-        Audio(voice.samples[:kept], voice.rate), bed, at_s=place.start, duration_s=duration
+        Audio(voice.samples[:kept], voice.rate), _bed(ctx), at_s=place.start, duration_s=duration
     )
     path = ctx.scratch / "sound.wav"
     write_wav(path, mixed)
     return path
+
+
+def _bed(ctx: StageContext) -> Audio | None:
+    """The template's bed, decoded once for all rows of the process."""
+    if "bed" not in ctx.shard.template.sources:
+        return None
+
+    def read() -> Audio:
+        return read_audio(ctx.source("bed", of_template=True))
+
+    return read() if ctx.common is None else ctx.common.once("bed", read)

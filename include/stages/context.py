@@ -85,6 +85,7 @@ class Events:
 
 
 Resource = TypeVar("Resource", bound=AbstractContextManager[Any])
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -112,6 +113,18 @@ class Inputs:
             self.started[name] = self.closing.enter_context(start())
         kept: Resource = self.started[name]
         return kept
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """Something that is costly to make and takes little memory, kept for the units to come.
+
+        Args:
+            name: what it is known by.
+            make: makes it, the first time.
+        """
+        if name not in self.started:
+            self.started[name] = make()
+        made: Made = self.started[name]
+        return made
 
 
 BULKY = frozenset({"upscale_plate"})

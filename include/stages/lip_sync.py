@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from include.media.audio import read_audio
+from include.media.audio import read_own_wav
 from include.stages.analysis import occlusions
 from include.stages.chunked import Part, merge
 from include.stages.clips import (
@@ -87,7 +87,7 @@ def mouth_commands(ctx: StageContext, place: VoicePlace) -> MouthCurves:
     """What the mouth does in every frame of the template."""
     energy = None
     if ctx.facts("ingest_recipients/voice")["phonemes_by"] == Source.RECOGNITION.value:
-        voice = read_audio(ctx.fetch("ingest_recipients/voice", "voice"))
+        voice = read_own_wav(ctx.fetch("ingest_recipients/voice", "voice"))
         lead = np.zeros(round(place.start * voice.rate), np.float32)
         energy = envelope(np.concatenate([lead, voice.samples.mean(axis=1)]), voice.rate)
     frames = int(ctx.facts("ingest_template")["frames"])

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from include.features.assets import Values, audio_features, photo_features
-from include.features.sound import read_own_wav
-from include.media.audio import read_recording
+from include.media.audio import read_own_wav, read_recording
 from include.media.pixels import U8
 from include.stages.context import Output, StageContext
 from include.stages.measure_common import feature_output

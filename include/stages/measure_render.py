@@ -15,8 +15,8 @@ from include.contracts.features import FeatureValue
 from include.features.faces import FACE_FIGURES, count_faces, measure_face, no_face
 from include.features.frames import FrameViews, shown_frames
 from include.features.picture import measure_picture, median_of
-from include.features.sound import measure_sound, read_own_sound, read_own_wav
-from include.media.audio import Audio
+from include.features.sound import measure_sound, read_own_sound
+from include.media.audio import Audio, read_own_wav
 from include.media.pixels import U8, Yuv420, yuv420_to_rgb
 from include.stages.clips import CLIP_MARGIN
 from include.stages.context import Output, StageContext

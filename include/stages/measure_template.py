@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from include.features.assets import template_features
-from include.features.sound import read_own_wav
+from include.media.audio import read_own_wav
 from include.stages.context import Output, StageContext
 from include.stages.measure_common import feature_output
 from include.stages.segments import load_points

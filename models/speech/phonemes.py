@@ -147,7 +147,8 @@ def align(samples: npt.NDArray[np.generic], sample_rate: int, text: str) -> Timi
     audible = len(wave) >= _MIN_SPEECH * RATE and bool(_loud(envelope(wave, RATE)).any())
     reason = "the text has no words" if audible else "the recording is silent"
     for beam in _BEAMS if audible else ():
-        decoder = Decoder(loglevel="FATAL", beam=beam, wbeam=beam * 1e20, pbeam=beam)
+        # The words are given, so no language model is loaded.
+        decoder = Decoder(loglevel="FATAL", beam=beam, wbeam=beam * 1e20, pbeam=beam, lm=None)
         words = _dictionary_words(decoder, text)
         if not words:
             break

@@ -9,8 +9,7 @@ import pytest
 
 from include.features.assets import Values, audio_features, photo_features, template_features
 from include.features.catalogue import feature_names
-from include.features.sound import read_own_wav
-from include.media.audio import read_recording, write_wav
+from include.media.audio import read_own_wav, read_recording, write_wav
 from include.media.ffmpeg_process import GLOBAL_ARGUMENTS, ffmpeg_binary, run_ffmpeg
 from include.media.images import load_photo
 from include.media.normalise import normalise_template

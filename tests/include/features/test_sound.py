@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from include.errors import CorruptArtifact
-from include.features.sound import SOUND_FIGURES, measure_sound, read_own_wav, speech_seconds
-from include.media.audio import Audio, normalise_loudness, write_wav
+from include.features.sound import SOUND_FIGURES, measure_sound, speech_seconds
+from include.media.audio import Audio, normalise_loudness, read_own_wav, write_wav
 from include.samples import music
 from include.samples.shifts import louder
 from models.speech.synthesis import synthesise
