@@ -28,8 +28,7 @@ from benchmarks.measure import Cost, Meter, write_json
 from include.contracts.plan import ShardPlan, ShardRef
 from include.media.decode import VideoReader
 from include.media.encode import DeliveryWriter
-from include.media.h264_writer import LosslessYuvWriter
-from include.media.lossless_rgb import LosslessRgbWriter
+from include.media.lossless import LosslessRgbWriter, LosslessYuvWriter
 from include.media.pixels import Yuv420, paste_yuv, rgb_to_yuv420
 from include.settings import Settings
 from include.stages.analysis import colour_reference, mouth_frame, occlusions

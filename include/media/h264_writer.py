@@ -1,16 +1,16 @@
-"""H.264 written in this process: what GOPs and lossless clips share, and the lossless clips."""
+"""H.264 written in this process."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import av
 
 from include.errors import Bug
 from include.media.av_writer import AvWriter, filled
-from include.media.encode import check_yuv420, lossless_h264_options
+from include.media.encode import check_yuv420
 from include.media.pixels import Yuv420
 
 BT709 = {
@@ -60,32 +60,3 @@ class H264Writer(AvWriter[Yuv420]):
     def _picture(self, frame: Yuv420) -> Any:
         planes = check_yuv420(frame, self._size, self.path)
         return filled(av.VideoFrame(*self._size, "yuv420p"), planes)
-
-
-class LosslessYuvWriter(H264Writer):
-    """Writes ``Yuv420`` frames losslessly, for plates and what is pasted on them.
-
-    The codec, H.264 -qp 0 in Matroska, was chosen by measurement (720p clip of a person, one core,
-    per frame)::
-
-        libx264 -qp 0 ultrafast    7 ms in    7 ms out   142 KiB   a keyframe every 12 frames
-        FFV1 3, 4 slices, CRC     16 ms      15 ms       148 KiB
-
-    Args:
-        path: the file to make, by custom ``.mkv``.
-        size: width and height, both even.
-        fps: frame rate.
-    """
-
-    _ONLY_FOR_COMMANDS: ClassVar = ("vcodec", "pix_fmt", "threads")
-
-    def __init__(self, path: Path, size: tuple[int, int], fps: Fraction | int) -> None:
-        options = lossless_h264_options().items()
-        x264 = {name: str(value) for name, value in options if name not in self._ONLY_FOR_COMMANDS}
-        super().__init__(path, size, fps, x264)
-
-    def _open(self) -> None:
-        self._container = av.open(
-            f"file:{self._temporary}", "w", format="matroska", options={"fflags": "+bitexact"}
-        )
-        self._add_stream()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from include.media.decode import VideoReader
-from include.media.lossless_rgb import LosslessRgbWriter
+from include.media.lossless import LosslessRgbWriter
 from include.stages.chunked import Part, merge
 from include.stages.clips import (
     Image,

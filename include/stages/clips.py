@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from include.media.decode import VideoReader
-from include.media.lossless_rgb import LosslessRgbWriter
+from include.media.lossless import LosslessRgbWriter
 from include.stages.context import StageContext
 from include.stages.timeline import Gop, template_fps, template_size
 from models.face.roi import Window
@@ -27,8 +27,8 @@ _FILES = {
     "face": (".avi", "video/x-msvideo"),
     "roi": (".avi", "video/x-msvideo"),
     "mouth": (".avi", "video/x-msvideo"),
-    "plate": (".mkv", "video/x-matroska"),
-    "big": (".mkv", "video/x-matroska"),
+    "plate": (".avi", "video/x-msvideo"),
+    "big": (".avi", "video/x-msvideo"),
 }
 """Suffix and media type of each kind of clip."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from include.media.h264_writer import LosslessYuvWriter
+from include.media.lossless import LosslessYuvWriter
 from include.media.pixels import rgb_to_yuv420
 from include.stages.chunked import Part, merge
 from include.stages.clips import (

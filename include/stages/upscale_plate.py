@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from include.media.decode import VideoReader
-from include.media.h264_writer import LosslessYuvWriter
+from include.media.lossless import LosslessYuvWriter
 from include.media.pixels import Yuv420, rgb_to_yuv420
 from include.stages.chunked import Part, merge
 from include.stages.clips import clip_name, clip_path
@@ -39,7 +39,7 @@ def run_chunk(ctx: StageContext, artifact: str) -> Output:
                 writer.write(planes)
                 done += 1
                 ctx.progress(done, total)
-        files[clip_name("plate", gop)] = (path, "video/x-matroska")
+        files[clip_name("plate", gop)] = (path, "video/x-msvideo")
     facts = {"width": size[0], "height": size[1], "scale": scale}
     return Output(files, {**facts, "gops": [gop.index for gop in gops]})
 

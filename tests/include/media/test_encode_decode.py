@@ -14,8 +14,7 @@ from include.errors import Bug, CorruptArtifact, OutOfMemory, StoreUnavailable
 from include.media import av_writer, encode
 from include.media.decode import VideoReader
 from include.media.encode import DeliveryWriter
-from include.media.h264_writer import LosslessYuvWriter
-from include.media.lossless_rgb import LosslessRgbWriter
+from include.media.lossless import LosslessRgbWriter, LosslessYuvWriter
 from include.media.pixels import U8, Yuv420, rgb_to_yuv420
 
 FPS = Fraction(30000, 1001)
@@ -52,15 +51,20 @@ def test_rgb_clips_are_lossless_at_any_size(tmp_path: Path, size: tuple[int, int
         assert np.array_equal(np.stack(list(reader.frames())), np.stack(frames))
 
 
-def test_yuv_clips_are_lossless_and_tagged(tmp_path: Path) -> None:
-    frames = [rgb_to_yuv420(frame) for frame in moving(130, 98, 30)]
-    with LosslessYuvWriter(tmp_path / "a.mkv", (130, 98), 25) as writer:
+@pytest.mark.parametrize("size", [(130, 98), (2, 2), (34, 6)])
+def test_yuv_clips_are_lossless(tmp_path: Path, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(5)
+    noise = [rng.integers(0, 256, (size[1], size[0], 3), np.uint8) for _ in range(3)]
+    frames = [rgb_to_yuv420(frame) for frame in [*moving(*size, 30), *noise]]
+    with LosslessYuvWriter(tmp_path / "a.avi", size, 25) as writer:
         for frame in frames:
             writer.write(frame)
-    with VideoReader(tmp_path / "a.mkv") as reader:
+    with VideoReader(tmp_path / "a.avi") as reader:
+        assert (reader.facts.size, reader.facts.fps, reader.facts.frames) == (size, 25, 33)
         read = list(reader.yuv_frames())
+        late = list(reader.yuv_frames(17, 19))
     assert [f.to_bytes() for f in read] == [f.to_bytes() for f in frames]
-    assert colour_tags(tmp_path / "a.mkv") == BT709
+    assert [f.to_bytes() for f in late] == [f.to_bytes() for f in frames[17:19]]
 
 
 BT709 = {"primaries": 1, "transfer": 1, "matrix": 1, "range": 1}
