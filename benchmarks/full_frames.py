@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 
-SWAPPED, SPOKEN, BIG, MOUTHS = "swapped.mkv", "spoken.mkv", "big.mkv", "mouths.json"
+SWAPPED, SPOKEN, BIG, MOUTHS = "swapped.avi", "spoken.avi", "big.avi", "mouths.json"
 VIDEO = "video.mp4"
 """What the last step leaves in the folder."""
 
