@@ -17,6 +17,7 @@ from include.contracts.plan import CampaignPlan, ShardPlan, UnitPlan
 from include.contracts.stage import StageResult, UnitResult
 from include.errors import Refused, Usage
 from include.features.catalogue import FEATURES
+from include.keys import DEFAULTS
 from include.live import backend_ref, current, in_canary
 from include.provenance import audit
 from include.rollout import machine
@@ -194,7 +195,7 @@ def test_another_stage_is_rolled_out_like_the_upscaler(
     import models.lip_sync
 
     package = {"face_swap": models.face_swap, "lip_sync": models.lip_sync}[stage]
-    (own,) = package.BACKENDS.values()
+    own = package.BACKENDS[DEFAULTS[stage]]
     newer = replace(own, name=f"{own.name}-next", version="2")
     monkeypatch.setattr(package, "BACKENDS", {**package.BACKENDS, newer.name: newer})
     before = world.campaign.shard(world.plan(100)).rows
