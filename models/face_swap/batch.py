@@ -23,7 +23,7 @@ from models.face import geometry, topology
 from models.face_swap import batch_ops as ops
 from models.face_swap import blend, gaze
 from models.face_swap.batch_map import Maps, mesh_maps
-from models.face_swap.mesh import Image, MeshSwapper, Points, _face_box, _strength
+from models.face_swap.mesh import Image, MeshSwapper, Points, face_box, strength_at
 from models.face_swap.reference import ColourReference
 from models.face_swap.texture import Texture
 from models.upscale.batches import MEMORY_MIB, frames_that_fit, in_halves, open_device
@@ -73,7 +73,7 @@ class BatchedMeshSwapper(MeshSwapper):
         self._device = open_device(device)
         self._memory_mib = memory_mib
         self._kind = torch.float16 if self._device.type == "cuda" else torch.float32
-        self._held: dict[int, tuple[Texture, Tensor, Tensor]] = {}
+        self._there: tuple[Texture, Tensor, Tensor] | None = None
 
     def batch(self, height: int, width: int) -> int:
         """How many frames of a window to hand over at once."""
@@ -101,8 +101,8 @@ class BatchedMeshSwapper(MeshSwapper):
         out = [(frame.copy(), np.zeros(frame.shape[:2], np.uint8)) for frame in frames]
         faces = []
         for index, (frame, marks) in enumerate(zip(frames, points, strict=True)):
-            strength = _strength(marks)
-            if _face_box(marks, frame.shape[1], frame.shape[0]) is not None and strength > 0:
+            strength = strength_at(marks)
+            if face_box(marks, frame.shape[1], frame.shape[0]) is not None and strength > 0:
                 faces.append(_Face(index, marks.astype(np.float32), strength))
         for step in sorted({face.step for face in faces}):
             alike = [face for face in faces if face.step == step]
@@ -118,7 +118,7 @@ class BatchedMeshSwapper(MeshSwapper):
         out: list[Swapped],
     ) -> None:
         height, width = frames[0].shape[:2]
-        boxes = np.array([_face_box(face.points, width, height) for face in faces])
+        boxes = np.array([face_box(face.points, width, height) for face in faces])
         (x0, y0), (x1, y1) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
         local = []
         for face in faces:
@@ -165,15 +165,13 @@ class BatchedMeshSwapper(MeshSwapper):
     def _texture_there(self, reference: ColourReference) -> tuple[Texture, Tensor, Tensor]:
         """The shot's texture, and its planes on the device: float32 [1, 4 or 3, h, w]."""
         texture = self.texture(reference)
-        held = self._held.get(id(texture))
-        if held is None:
+        if self._there is None or self._there[0] is not texture:
             rgba, zones = (
                 torch.from_numpy(picture).to(self._device).permute(2, 0, 1)[None].float()
                 for picture in (texture.rgba, texture.zones)
             )
-            self._held = {id(texture): (texture, rgba, zones)}  # shots come one after the other
-            held = self._held[id(texture)]
-        return held
+            self._there = (texture, rgba, zones)  # one shot's: they come one after the other
+        return self._there
 
 
 def _look(seen: Maps, marks: Sequence[Points], texture: Texture) -> Maps:
@@ -183,7 +181,7 @@ def _look(seen: Maps, marks: Sequence[Points], texture: Texture) -> Maps:
         for outline, centre, iris in zip(gaze.EYES, gaze.IRIS_CENTRES, texture.irises, strict=True):
             lids, looks = points[outline, :2], points[centre, :2]
             reach = float(np.linalg.norm(lids[0] - lids[8]))
-            window = gaze._window(lids, reach * 0.1, (x.shape[1], x.shape[2]))
+            window = gaze.eye_window(lids, reach * 0.1, (x.shape[1], x.shape[2]))
             if window is None or reach < 4:
                 continue
             x0, y0, x1, y1 = window
@@ -192,7 +190,7 @@ def _look(seen: Maps, marks: Sequence[Points], texture: Texture) -> Maps:
             shift = now - torch.from_numpy(iris).to(now)
             most = gaze.MOST * (seen.x[part].amax() - seen.x[part].amin())
             shift = shift * (most / shift.norm().clamp(min=1e-6)).clamp(max=1.0)
-            weight = torch.from_numpy(gaze._weight(lids, looks, reach, window)).to(now)
+            weight = torch.from_numpy(gaze.iris_weight(lids, looks, reach, window)).to(now)
             x[part] -= shift[0] * weight
             y[part] -= shift[1] * weight
     return Maps(x, y, seen.cover)

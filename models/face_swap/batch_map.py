@@ -38,11 +38,11 @@ class Mesh:
     def of(cls, target: Points, source: Points, step: int) -> Mesh:
         """As in ``warp.mesh_map``, whose arguments these are."""
         to, frm = warp.with_ring(target), warp.with_ring(source)
-        order = warp._painting_order(target)
+        order = warp.painting_order(target)
         triangles = warp.ALL[order]
-        forward, good = warp._affine(to[triangles], frm[triangles])
+        forward, good = warp.affine(to[triangles], frm[triangles])
         ring = order < warp.RING_COUNT
-        visible = good & (warp._facing(target)[order] | ring)
+        visible = good & (warp.facing(target)[order] | ring)
         corners = ((to[triangles] + 0.5) / step - 0.5).astype(np.float32)
         return cls(corners, visible, forward.reshape(-1, 6), ~ring)
 

@@ -70,7 +70,7 @@ def follow(seen: Map, points: Points, irises: Float) -> Map:
     for outline, centre, iris in zip(EYES, IRIS_CENTRES, irises, strict=True):
         lids, looks = points[outline, :2], points[centre, :2]
         reach = float(np.linalg.norm(lids[0] - lids[8]))
-        window = _window(lids, reach * 0.1, x.shape)
+        window = eye_window(lids, reach * 0.1, x.shape)
         if window is None or reach < 4:
             continue
         x0, y0, x1, y1 = window
@@ -80,7 +80,7 @@ def follow(seen: Map, points: Points, irises: Float) -> Map:
         texels = float(np.ptp(seen.x[part]))
         shift = now - iris
         shift *= min(1.0, MOST * texels / max(float(np.linalg.norm(shift)), 1e-6))
-        weight = _weight(lids, looks, reach, window)
+        weight = iris_weight(lids, looks, reach, window)
         x[part] -= shift[0] * weight
         y[part] -= shift[1] * weight
     return Map(x, y, seen.cover)
@@ -120,7 +120,9 @@ def _socket(lids: Float) -> Float:
     return np.asarray(ring, np.float32)
 
 
-def _weight(lids: Float, looks: Float, reach: float, window: tuple[int, int, int, int]) -> Float:
+def iris_weight(
+    lids: Float, looks: Float, reach: float, window: tuple[int, int, int, int]
+) -> Float:
     """How much each pixel of the window moves with the iris: nothing at the lids and beyond."""
     x0, y0, x1, y1 = window
     inside = np.zeros((y1 - y0, x1 - x0), np.uint8)
@@ -133,7 +135,8 @@ def _weight(lids: Float, looks: Float, reach: float, window: tuple[int, int, int
     return np.asarray(soft * np.exp(-apart / (2 * (REACH * reach) ** 2)), np.float32)
 
 
-def _window(lids: Float, pad: float, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
+def eye_window(lids: Float, pad: float, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of an eye and ``pad`` pixels around it; None outside ``shape``."""
     low, high = np.floor(lids.min(0) - pad).astype(int), np.ceil(lids.max(0) + pad).astype(int) + 1
     x0, y0 = max(int(low[0]), 0), max(int(low[1]), 0)
     x1, y1 = min(int(high[0]), shape[1]), min(int(high[1]), shape[0])

@@ -73,8 +73,8 @@ class MeshSwapper:
         if reference is None:
             reference = ColourReference.measure([(frame, points)])
         out, mask = frame.copy(), np.zeros(frame.shape[:2], np.uint8)
-        box = _face_box(points, frame.shape[1], frame.shape[0])
-        strength = _strength(points)
+        box = face_box(points, frame.shape[1], frame.shape[0])
+        strength = strength_at(points)
         if box is None or strength <= 0:
             return out, mask
         x0, y0, x1, y1 = box
@@ -133,7 +133,8 @@ class MeshSwapper:
         return blend.over(part, warped, alpha), alpha
 
 
-def _face_box(points: Points, width: int, height: int) -> tuple[int, int, int, int] | None:
+def face_box(points: Points, width: int, height: int) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of a face, pixels; None where hardly any of it is in the frame."""
     oval = points[: topology.MESH_POINTS, :2]
     (x0, y0), (x1, y1) = oval.min(0), oval.max(0)
     box = (max(int(x0) - 4, 0), max(int(y0) - 4, 0),
@@ -141,8 +142,8 @@ def _face_box(points: Points, width: int, height: int) -> tuple[int, int, int, i
     return box if box[2] - box[0] >= 8 and box[3] - box[1] >= 8 else None
 
 
-def _strength(points: Points) -> float:
-    """1 up to the first angle of `TURNED`, 0 from the second on."""
+def strength_at(points: Points) -> float:
+    """How much of a swap is shown: 1 up to the first angle of `TURNED`, 0 from the second on."""
     if points.shape[1] < 3:
         return 1.0
     return 1 - blend.ramp(abs(geometry.head_pose(points).yaw), *TURNED)

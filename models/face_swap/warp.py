@@ -91,12 +91,12 @@ def mesh_map(target: Points, source: Points, width: int, height: int, step: int 
         step: grid spacing in pixels.
     """
     to, frm = with_ring(target), with_ring(source)
-    order = _painting_order(target)
+    order = painting_order(target)
     tris = ALL[order]
     dst = to[tris]
-    forward, good = _affine(dst, frm[tris])
+    forward, good = affine(dst, frm[tris])
     # The ring only continues the map: it may fold, and is never seen.
-    visible = good & (_facing(target)[order] | (order < RING_COUNT))
+    visible = good & (facing(target)[order] | (order < RING_COUNT))
     grid_w, grid_h = -(-width // step), -(-height // step)
     labels = _rasterise((dst + 0.5) / step - 0.5, visible, grid_w, grid_h)
     y, x = np.indices((grid_h, grid_w), dtype=np.float32)
@@ -122,7 +122,7 @@ def _smooth(plane: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(calm, (0, 0), 0.8), np.float32)
 
 
-def _painting_order(target: Points) -> NDArray[np.int64]:
+def painting_order(target: Points) -> NDArray[np.int64]:
     """Indices into ``ALL``: the ring first, then the surface from far to near."""
     ring = np.arange(RING_COUNT)
     surface = np.arange(RING_COUNT, len(ALL))
@@ -132,7 +132,7 @@ def _painting_order(target: Points) -> NDArray[np.int64]:
     return np.concatenate([ring, surface[np.argsort(-depth, kind="stable")]])
 
 
-def _facing(target: Points) -> NDArray[np.bool_]:
+def facing(target: Points) -> NDArray[np.bool_]:
     """Which of ``ALL`` face the camera, judged with their neighbours.
 
     Single triangles at lips and lids flip when they are pressed together: that is no turned head.
@@ -141,9 +141,9 @@ def _facing(target: Points) -> NDArray[np.bool_]:
     around = np.zeros(topology.MESH_POINTS, np.float32)
     for corner in range(3):
         np.add.at(around, topology.TRIANGLES[:, corner], area)
-    facing = np.ones(len(ALL), np.bool_)
-    facing[RING_COUNT:] = around[SURFACE].mean(1) > 0
-    return facing
+    front = np.ones(len(ALL), np.bool_)
+    front[RING_COUNT:] = around[SURFACE].mean(1) > 0
+    return front
 
 
 def _signed_area(corners: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -152,7 +152,7 @@ def _signed_area(corners: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], np.float32)
 
 
-def _affine(
+def affine(
     dst: NDArray[np.float32], src: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Affine maps [n, 2, 3] from dst triangles to src triangles, and which are well defined."""
@@ -198,7 +198,7 @@ def interpolate(
     """
     dst = target[SURFACE, :2].astype(np.float32)
     src = np.stack([values, np.zeros_like(values)], axis=1)[SURFACE]
-    planes, good = _affine(dst, src)
+    planes, good = affine(dst, src)
     labels = _rasterise(dst, good, width, height)
     m = np.concatenate([np.zeros((1, 3), np.float32), planes[:, 0]])[labels]
     y, x = np.indices((height, width), dtype=np.float32)

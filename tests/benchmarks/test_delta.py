@@ -40,7 +40,10 @@ def test_a_point_is_rendered_by_both_arms_and_measured_part_by_part(tmp_path: Pa
     assert not list(tmp_path.iterdir()), "campaigns and stores are removed"
 
 
-def test_pairs_of_an_interrupted_run_count_on_the_same_processor_only() -> None:
+@pytest.mark.parametrize("what", ["processor", "code"])
+def test_pairs_of_an_interrupted_run_count_where_processor_and_code_are_the_same(
+    what: str,
+) -> None:
     arm = Arm(Cost(1, 2), Cost(3, 4), Cost(5, 6), {"decode": Cost(7, 8)}, {"frames": 9})
     body: dict[str, Any] = {"sample": []}
     written = []
@@ -51,7 +54,7 @@ def test_pairs_of_an_interrupted_run_count_on_the_same_processor_only() -> None:
     assert again.pairs == [{"linear": arm, "delta": arm}]
     assert Begun(body, "sample", Point(3, 1, "lanczos"), lambda: None).pairs == []
     (held,) = again.body["begun"].values()
-    held["processor"] = "another"
+    held[what] = "another"
     assert again.pairs == []
     begun.end({"point": {}})
     assert json.loads(written[-1]) == {"sample": [{"point": {}}], "begun": {}}
