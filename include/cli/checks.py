@@ -40,8 +40,9 @@ KERNEL_TESTS = (
     "include/test_upscaler_choice.py",
 )
 """Below ``tests``: the code that both sides run, so both run its tests."""
-SPARED = ("benchmarks", "containers")
-"""Of ``WORKER_TESTS``: late, they run in the other environment's lane, which has less to do."""
+SPARED = ("benchmarks", "containers", "include/remote")
+"""Of what is below ``WORKER_TESTS``: late, they run in the other environment's lane, which has less
+to do."""
 FAST = "not slow and not live"
 LATE = "slow or live"
 NO_TESTS = 5
@@ -113,11 +114,12 @@ def test_parts(paths: list[str], options: list[str]) -> list[tuple[str, str | No
     if "-m" in options:
         return [(name, None, targets[name]) for name in ("airflow", "worker")]
     # Kernel tests that are slow run late once, in the worker's environment.
-    rest = [name for name in WORKER_TESTS if name not in SPARED]
+    rest = _existing([name for name in WORKER_TESTS if name not in SPARED])
+    rest += [f"--ignore={path}" for path in _existing(SPARED) if path.startswith(tuple(rest))]
     return [
         ("airflow", FAST, targets["airflow"]),
         ("worker", FAST, targets["worker"]),
-        ("worker", LATE, _existing(rest)),
+        ("worker", LATE, rest),
         ("airflow", LATE, _existing(AIRFLOW_TESTS)),
         ("worker", LATE, _existing(SPARED)),
     ]
