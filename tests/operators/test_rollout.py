@@ -33,6 +33,7 @@ pytestmark = pytest.mark.airflow
 
 LANCZOS = backend_ref("upscale", "lanczos")
 SHARE = 0.4
+ID = "20261121T000000-lanczos"
 GOOD = {
     "duration": 8.0, "identity_recipient": 0.45, "outside_difference": 0.6, "flicker": 1.0,
     "mouth_correlation": 0.9, "av_offset": 3.0, "sharpness_ratio": 0.95, "noise": 1.5,
@@ -114,9 +115,11 @@ def world(tmp_path, monkeypatch) -> World:
 
 @pytest.fixture
 def ref(world: World) -> dict[str, str]:
-    """A rollout of Lanczos in its canary."""
+    """A rollout of Lanczos in its canary; who is in it hangs on the id, so the id is fixed."""
     rules = read_rules(share=SHARE)
-    rollout = machine.start(world.store, "acme", "upscale", "lanczos", rules=rules, by="anna")
+    rollout = machine.start(
+        world.store, "acme", "upscale", "lanczos", rules=rules, by="anna", rollout=ID
+    )
     found = {"reason": "golden.as_good", "said": "as good"}
     rollout = advance(world.store, rollout, "measured", by="anna", **found)
     rollout = machine.begin_canary(world.store, rollout, by="anna")
