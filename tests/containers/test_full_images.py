@@ -21,11 +21,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from include.chaos.ceph_rgw import free_ports
 from include.cli.rest import AirflowApi
 from include.settings import PROJECT
 from include.store import open_store
 from include.store.s3 import S3Store
-from tests.services.ceph_rgw import _free_ports, ceph_rgw
+from tests.services.ceph_rgw import ceph_rgw
 from tests.services.podman import build, environment, mirror_options, podman
 from tests.support.tiny import make_tiny
 
@@ -123,7 +124,7 @@ def servers(folder):
         if not shutil.which(program):
             install = ["apt-get", "install", "-y", "--no-install-recommends"]
             subprocess.run([*install, "redis-server", "postgresql"], check=True)
-    postgres, redis = _free_ports(2)
+    postgres, redis = free_ports(2)
     make = ["pg_createcluster", "-d", str(folder / "pg"), "-p", str(postgres), "15", "celery"]
     subprocess.run([*make, "--", "--auth-local=trust", "--auth-host=trust"], check=True)
     control = ["pg_ctlcluster", "--skip-systemctl-redirect", "15", "celery"]
@@ -188,7 +189,7 @@ def test_a_campaign_is_rendered_by_celery_workers_each_with_its_queue(executor, 
     shutil.copytree(tiny.settings.state, home / "airflow" / "understudy")
     for path in (home / "airflow", *(home / "airflow").rglob("*")):
         shutil.chown(path, 50000, 0)
-    port, logs_port = _free_ports(2)
+    port, logs_port = free_ports(2)
     with ceph_rgw() as endpoint, servers(home) as database, pytest.MonkeyPatch.context() as env:
         env.setenv("AWS_ACCESS_KEY_ID", endpoint.access_key)
         env.setenv("AWS_SECRET_ACCESS_KEY", endpoint.secret_key)
