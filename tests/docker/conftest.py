@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
 
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="understudy-airflow-"))
-
+import tests.support.airflow_home  # noqa: F401
 from include.cli.environments import TOOLS
 from include.settings import PROJECT
 

@@ -1,25 +1,15 @@
 """A store, a plan of two rows, and a stand-in for the worker's interpreter."""
 
-import os
 import stat
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+import tests.support.airflow_home  # noqa: F401
 from tests.operators.pod_fixtures import cluster, deferrable, pod_context  # noqa: F401
 
 PROJECT = Path(__file__).resolve().parents[2]
-if "AIRFLOW_HOME" not in os.environ:
-    HOME = Path(tempfile.mkdtemp(prefix="understudy-airflow-"))
-    os.environ.update(
-        AIRFLOW_HOME=str(HOME),
-        AIRFLOW__CORE__LOAD_EXAMPLES="False",
-        AIRFLOW__CORE__DAGS_FOLDER=str(PROJECT / "dags"),
-        AIRFLOW__CORE__PLUGINS_FOLDER=str(PROJECT / "plugins"),
-        AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME}/airflow.db?timeout=60",
-    )
 
 WORKER = """#!/usr/bin/env python3
 import json, sys
