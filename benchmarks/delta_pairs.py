@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any
 
 from benchmarks.floor import PARTS
-from benchmarks.measure import Cost, Spread, machine
+from benchmarks.measure import Cost, Spread, conditions
 from include.samples.crowd import Shape
-from include.settings import PROJECT
+
+FOLDERS = ("benchmarks", "include", "models")
+"""Whose code is measured."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,14 @@ class Begun:
     def pairs(self) -> list[dict[str, Arm]]:
         """Those that were run on such a processor as this one, with this code."""
         held = self._all.get(self._name, {})
-        if {name: held.get(name) for name in _conditions()} != _conditions():
+        if {name: held.get(name) for name in conditions(*FOLDERS)} != conditions(*FOLDERS):
             return []
         return [{name: Arm.of(arm) for name, arm in pair.items()} for pair in held["pairs"]]
 
     def keep(self, pairs: list[dict[str, Arm]]) -> None:
         """Write pairs down, so that nothing but the next one can be lost."""
         plain = [{name: asdict(arm) for name, arm in pair.items()} for pair in pairs]
-        self._all[self._name] = {**_conditions(), "pairs": plain}
+        self._all[self._name] = {**conditions(*FOLDERS), "pairs": plain}
         self.write()
 
     def end(self, made: dict[str, Any]) -> None:
@@ -108,16 +108,6 @@ class Begun:
     @property
     def _name(self) -> str:
         return f"{self.part}: {self.point.label}"
-
-
-@cache
-def _conditions() -> dict[str, str]:
-    """What pairs have to have in common: the processor, and the code that was measured."""
-    code = hashlib.sha256()
-    for folder in ("benchmarks", "include", "models"):
-        for path in sorted((PROJECT / folder).rglob("*.py")):
-            code.update(path.relative_to(PROJECT).as_posix().encode() + path.read_bytes())
-    return {"processor": machine()["processor"], "code": code.hexdigest()}
 
 
 def figures(point: Point, pairs: list[dict[str, Arm]]) -> dict[str, Any]:

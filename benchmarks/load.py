@@ -15,12 +15,15 @@ takes the time that the stage took in ``bench stages``, times ``--factor``, and 
   bounds it: no task is tried more often than the DAGs' retries allow.
 - Intervals are distribution-free, 95%, from order statistics; ``?``: too few renders for a bound.
 
+With ``--add`` a run goes on where one was interrupted, cell by cell.
+
 Then the simulation predicts every cell from the calibration (``benchmarks/loadtest/predict.py``).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -35,18 +38,21 @@ from benchmarks.loadtest import faults
 from benchmarks.loadtest.predict import SOURCES, compare, inside
 from benchmarks.loadtest.prepare import Bench, Observed
 from benchmarks.loadtest.timeline import LEVELS, PARTS, Percentile, percentile, renders
-from benchmarks.measure import Spread, machine, print_table, write_json
+from benchmarks.measure import Spread, conditions, machine, print_table, write_json
 from benchmarks.plot import bars, save
 from benchmarks.simulation.pipeline import RETRIES, stage_graph
 from benchmarks.simulation.times import stage_times
 from include.settings import PROJECT, Settings
 
 FOLDER = PROJECT / ".understudy/bench"
+FOLDERS = ("benchmarks", "include", "models", "operators")
+"""Whose code is measured."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit code: 1 when a retry budget was overrun."""
     args = _parse(argv)
+    kept = _kept(args)
     home = args.home.resolve()
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
@@ -60,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         times = {name: t.first for name, t in stage_times(args.times).items()}
         bench = Bench.replayed(home, settings, count, times, args.factor)
-    body = measure(bench, args)
+    body = measure(bench, args, kept)
     shutil.rmtree(home)
     body["predicted"] = compare(body)
     write_json(args.out, body)
@@ -83,6 +89,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--times", type=Path, help="what bench stages wrote; default: the project's own record")
     add("--calibrate", type=int, default=20, help="renders of the calibration, all at once")
     add("--seed", type=int, default=1)
+    add("--add", action="store_true", help="keep the cells that the file has, measure the others")
     add("--home", type=Path, default=FOLDER / "load", help="working folder, made anew")
     add("--out", type=Path, default=FOLDER / "load.json")
     args = parser.parse_args(argv)
@@ -97,6 +104,29 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What decides the figures; cells of other settings do not belong beside each other."""
+    apart = ("home", "out", "times", "add", "rates", "faults")
+    return {name: value for name, value in vars(args).items() if name not in apart}
+
+
+def _kept(args: argparse.Namespace) -> dict[str, list[Any]]:
+    """Calibrations and cells of an earlier run; none unless asked for.
+
+    Raises:
+        SystemExit: they were measured with other settings, by other code or on another processor.
+    """
+    none: dict[str, list[Any]] = {"calibrations": [], "cells": []}
+    if not args.add or not args.out.exists():
+        return none
+    body = json.loads(args.out.read_text(encoding="utf-8"))
+    if (body["settings"], body["conditions"]) != (_settings(args), conditions(*FOLDERS)):
+        raise SystemExit(
+            f"{args.out} holds cells of other settings, code or processor; name another file"
+        )
+    return {name: body[name] for name in none}
+
+
 def _numbers(text: str) -> list[float]:
     return [float(part) for part in text.split(",")]
 
@@ -106,26 +136,33 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
-    """Run every cell; before each rate of arrivals the capacity is measured again.
+def measure(
+    bench: Bench, args: argparse.Namespace, kept: Mapping[str, list[Any]]
+) -> dict[str, Any]:
+    """Run every cell not kept; before each rate of arrivals the capacity is measured again.
 
     A machine that others use too has another capacity a quarter of an hour later.
     """
     body: dict[str, Any] = {
         "machine": machine(),
-        "settings": {k: v for k, v in vars(args).items() if k not in ("home", "out", "times")},
+        "conditions": conditions(*FOLDERS),
+        "settings": _settings(args),
         "graph": stage_graph(),
         "slots": {"cpu": args.slots, "io": args.slots},
         "retries": RETRIES,
-        "calibrations": [],
-        "cells": [],
+        **kept,
     }
+    held = {(cell["rate"], cell["faults"]) for cell in body["cells"]}
     for rate in args.rates:
+        if all((rate, share) in held for share in args.faults):
+            continue
         calm = calibrate(bench, args, body)
         body["calibrations"].append(calm)
         usual = {name: statistics.median(found) for name, found in calm["times"].items()}
         arrive = rate * calm["renders_per_s"]
         for number, share in enumerate(args.faults):
+            if (rate, share) in held:
+                continue
             seed = args.seed * 1000 + round(rate * 100) + number
             arrivals = poisson(arrive, args.renders, seed)
             tell(f"rate {rate} ({arrive:.3f}/s), faults {share:.0%}")
@@ -133,6 +170,7 @@ def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
             cell = {"rate": rate, "faults": share, "arrivals": arrivals}
             cell["calibration"] = len(body["calibrations"]) - 1
             body["cells"].append({**cell, **figures(arrivals, seen)})
+            body["cells"].sort(key=lambda cell: (cell["rate"], cell["faults"]))
             write_json(args.out, body)
     return body
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -13,9 +14,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
+
+from include.settings import PROJECT
 
 T = TypeVar("T")
 
@@ -185,6 +189,20 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
     }
+
+
+@cache
+def conditions(*folders: str) -> dict[str, str]:
+    """What measurements of several runs have to have in common: processor, and code measured.
+
+    Args:
+        folders: of the project, whose Python files are the code.
+    """
+    code = hashlib.sha256()
+    for folder in folders:
+        for path in sorted((PROJECT / folder).rglob("*.py")):
+            code.update(path.relative_to(PROJECT).as_posix().encode() + path.read_bytes())
+    return {"processor": _processor(), "code": code.hexdigest()}
 
 
 def _processor() -> str:

@@ -170,22 +170,34 @@ def test_every_try_has_its_own_luck_and_keeps_it() -> None:
     assert max(seconds for _, seconds in struck) <= 9.0
 
 
-@pytest.mark.slow
-def test_a_small_load_passes_the_operator_and_is_predicted(tmp_path: Path) -> None:
+def _load(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run a small ``bench load``."""
     command = [sys.executable, "-m", "benchmarks.load", "--stages", "replayed", "--factor", "0.02"]
-    size = ["--renders", "4", "--calibrate", "2", "--rates", "2", "--faults", "0,0.3"]
-    places = ["--home", str(tmp_path / "home"), "--out", str(tmp_path / "load.json")]
-    done = subprocess.run(
-        [*command, *size, "--kinds", "preempt", *places],
+    size = ["--renders", "4", "--calibrate", "2", "--rates", "2", "--kinds", "preempt"]
+    places = ["--home", str(folder / "home"), "--out", str(folder / "load.json")]
+    return subprocess.run(
+        [*command, *size, *places, *more],
         cwd=PROJECT,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.slow
+def test_a_small_load_passes_the_operator_and_is_predicted(tmp_path: Path) -> None:
+    first = _load(tmp_path, "--faults", "0.3")
+    assert first.returncode == 0, first.stdout + first.stderr
+    (kept,) = json.loads((tmp_path / "load.json").read_text())["cells"]
+    refused = _load(tmp_path, "--faults", "0", "--add", "--seed", "2")
+    assert "other settings" in refused.stderr
+    done = _load(tmp_path, "--faults", "0,0.3", "--add")
     assert done.returncode == 0, done.stdout + done.stderr
     body = json.loads((tmp_path / "load.json").read_text())
     calm, struck = body["cells"]
+    assert struck == kept, "what was measured stays"
+    assert len(body["calibrations"]) == 2
     assert calm["delivered"] == 4
     assert calm["figures"]["attempts per success"]["value"] == 1.0
     assert calm["figures"]["retry p99"]["value"] == 0
