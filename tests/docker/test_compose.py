@@ -41,6 +41,13 @@ def test_dependencies_exist_and_those_waited_for_have_a_health_check(compose):
                 assert "healthcheck" in services[name]
 
 
+def test_airflows_processes_have_a_health_check_of_their_own(compose):
+    """The image's own asks for the API server, which the others do not run."""
+    for name in AIRFLOW - {"api-server"}:
+        test = " ".join(compose["services"][name]["healthcheck"]["test"])
+        assert "jobs check" in test or "inspect ping" in test
+
+
 def test_celery_is_a_profile_with_a_queue_for_each_class(compose):
     services = compose["services"]
     in_profile = {name for name, service in services.items() if service.get("profiles")}

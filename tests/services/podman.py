@@ -105,18 +105,19 @@ def base_image() -> str:
     return BASE
 
 
-def build(tag: str, dockerfile: str, *options: str) -> str:
+def build(tag: str, dockerfile: str, *options: str, context: str = ".") -> str:
     """Build an image of this project; returns the tag.
 
     Args:
         tag: what to call it.
         dockerfile: its path in the project.
         *options: further options of ``podman build``.
+        context: the folder, in the project, that it copies from.
     """
     podman(
         "build", "--quiet", "--isolation", "oci", "--network", "host", "--format", "docker",
         "--build-arg", f"BASE={base_image()}", "-f", str(PROJECT / dockerfile), "-t", tag,
-        *options, str(PROJECT),
+        *options, str(PROJECT / context),
     )  # fmt: skip
     return tag
 
