@@ -29,9 +29,9 @@ def starter(settings: Settings, context: Context) -> Start | None:
     """
     if settings.runtime != "kubernetes":
         return None
+    from operators.events import EventLog
     from operators.runtimes.kubernetes import KubernetesRuntime
     from operators.runtimes.pod_settings import PodSettings
-    from operators.stage import EventLog
 
     pods = replace(PodSettings.from_env(), deferrable=False)  # the task goes on afterwards
     runtime = KubernetesRuntime(pods, context, threads=settings.threads)
