@@ -25,6 +25,7 @@ import numpy as np
 from include.errors import Bug
 from include.media.ffmpeg_process import GLOBAL_ARGUMENTS, failure, ffmpeg_binary
 from include.media.pixels import U8, Yuv420
+from include.media.x264 import x264_params
 
 Frame = TypeVar("Frame")
 
@@ -287,7 +288,9 @@ class DeliveryWriter(_YuvWriter):
             "pix_fmt": "yuv420p",
             "profile:v": "high",
             "forced-idr": 1,
-            "x264-params": f"keyint={self._gop}:min-keyint=1:scenecut=0:open-gop=0:threads=1",
+            "x264-params": x264_params(
+                f"keyint={self._gop}", "min-keyint=1", "scenecut=0", "open-gop=0", "threads=1"
+            ),
             "threads": 1,
         }
         if self._keyframes:

@@ -36,6 +36,7 @@ from include.media.encode import temporary_name
 from include.media.h264_writer import H264Writer
 from include.media.mux import AUDIO_BITRATE
 from include.media.structure import boxes
+from include.media.x264 import x264_params
 
 # x264 never reorders by more: one frame for B-frames, one more when they are references themselves.
 _REORDER = 2
@@ -43,7 +44,7 @@ _OPEN_SOURCES = 4
 _LAYOUTS = {1: "mono", 2: "stereo"}  # a WAV need not say which; audio.py makes no others
 _LEAST_TIMESCALE = 10_000
 _LARGEST_TIMESCALE = 10_000_000
-_X264 = "keyint=infinite:scenecut=0:open-gop=0:stitchable=1:threads=1"
+_X264 = ("keyint=infinite", "scenecut=0", "open-gop=0", "stitchable=1", "threads=1")
 # What is copied needs no decoder, and looking into the pictures would take most of the time.
 _NO_DECODER = {"codec_whitelist": "none", "probesize": "32"}
 _REMEDY = "encode it again with GopWriter and the video's size, rate and preset"
@@ -93,7 +94,8 @@ class GopWriter(H264Writer):
     ) -> None:
         if not 1 <= crf <= 51:
             raise Bug(f"crf must be 1 to 51, got {crf} for {path}")
-        options = {"preset": preset, "crf": str(crf), "profile": "high", "x264-params": _X264}
+        options = {"preset": preset, "crf": str(crf), "profile": "high"}
+        options["x264-params"] = x264_params(*_X264)
         super().__init__(path, size, fps, options)
         self._without_sei: Any = None
 

@@ -98,7 +98,7 @@ _ALL = (
     ),
     StageSpec(
         name="encode_plate",
-        version=1,
+        version=2,
         scope="template",
         artifacts=("encode_plate",),
         upstream=("ingest_template", "track_face"),
@@ -184,7 +184,7 @@ _ALL = (
     ),
     StageSpec(
         name="compose",
-        version=2,
+        version=3,
         scope="row",
         artifacts=("compose",),
         upstream=(

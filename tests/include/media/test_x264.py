@@ -1,0 +1,48 @@
+"""x264's bytes are decided by pixels and parameters, not by what memory held before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from include.media import x264
+from include.settings import PROJECT
+
+pytestmark = pytest.mark.worker
+
+ENCODE = """
+import hashlib, sys
+from pathlib import Path
+from tests.include.media.test_gops import pictures, write_gop
+for size in [(240, 180), (480, 270), (720, 1280)]:
+    path = write_gop(Path(sys.argv[1]) / "gop.mp4", pictures(14, size=size))
+    print(size, hashlib.sha256(path.read_bytes()).hexdigest())
+"""
+
+
+def encoded(folder, fill: int) -> str:
+    """Digests of GOPs from a process whose memory holds something when it is handed out."""
+    folder.mkdir()
+    env = {**os.environ, "PYTHONPATH": str(PROJECT), "MALLOC_PERTURB_": str(fill)}
+    command = [sys.executable, "-c", ENCODE, str(folder)]
+    done = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_what_memory_held_before_does_not_count(tmp_path) -> None:
+    first, *others = (encoded(tmp_path / str(fill), fill) for fill in (0, 85, 170))
+    assert first.count("\n") == 3
+    assert others == [first, first]
+
+
+@pytest.mark.parametrize(
+    ("has", "expected"), [(True, "threads=1:asm=AVX2,FMA3,BMI2,LZCNT"), (False, "threads=1")]
+)
+def test_only_a_processor_with_avx_512_is_told_what_to_use(monkeypatch, has, expected) -> None:
+    monkeypatch.setattr(x264.cv2, "checkHardwareSupport", lambda feature: has)
+    x264._of_processor.cache_clear()
+    assert x264.x264_params("threads=1") == expected
+    x264._of_processor.cache_clear()
