@@ -17,6 +17,7 @@ pair, or adds to its figures.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -131,7 +132,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--rrdb", type=_integers, default="16,2,8", help="its features,blocks,growth")
     add("--add", action="store_true", help="keep what the file holds, measure what it lacks")
     add("--quick", action="store_true", help="a tiny template for the sample's, to try it all out")
-    add("--no-surface", action="store_true", help="only the sample template")
+    add("--no-surface", action="store_true", help="without the surface")
     add("--surface-pairs", type=int, default=0, help="pairs for a point of it; 0: as --pairs")
     add("--surface-size", type=_size, default="480x270", help="of the surface's templates")
     add("--surface-seconds", type=float, default=2.0, help="length of the surface's templates")
@@ -169,11 +170,10 @@ def _settings_of(args: argparse.Namespace) -> dict[str, Any]:
 def _surface(args: argparse.Namespace) -> Iterator[Point]:
     if args.no_surface:
         return
-    for name in args.upscalers:
-        for share in args.face_shares:
-            for shown in args.on_screen:
-                shape = Shape(share, shown, args.surface_size, args.surface_seconds)
-                yield Point(2, 1, name, shape)
+    arms = itertools.product(args.upscalers, args.threads, args.face_shares, args.on_screen)
+    for name, threads, share, shown in arms:
+        shape = Shape(share, shown, args.surface_size, args.surface_seconds)
+        yield Point(2, threads, name, shape)
 
 
 @contextmanager

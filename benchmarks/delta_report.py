@@ -117,7 +117,8 @@ def draw(body: Mapping[str, Any], stem: Path) -> None:
     """Write the figures beside the JSON.
 
     ``delta-sample.svg`` and ``delta-many.svg`` by number of recipients, ``delta-surface-NAME.svg``
-    for each upscaler; those without figures are left out.
+    for each upscaler with one thread a process, ``delta-surface-NAME-2-threads.svg`` with two;
+    those without figures are left out.
     """
     for part, template in (("sample", "sample template"), ("many", "short template")):
         groups = {
@@ -130,20 +131,31 @@ def draw(body: Mapping[str, Any], stem: Path) -> None:
         if groups:
             figure = plot.bars(f"Processor seconds a recipient, {template}", "CPU seconds", groups)
             plot.save(stem.with_name(f"{stem.name}-{part}.svg"), figure)
-    for name in dict.fromkeys(point["point"]["upscaler"] for point in body["surface"]):
-        cells = {
-            (f"face {shape['face_share']:.0%}", f"{shape['on_screen']:.0%}"): Spread(
-                **point["cpu_summary"]["times_fewer_further"]
-            )
-            for point in body["surface"]
-            if point["point"]["upscaler"] == name
-            for shape in [point["point"]["shape"]]
-        }
-        title = f"Times fewer CPU seconds than linear for a further recipient, {name}"
-        figure = plot.grid(title, "share of the frame", "presenter on screen", cells)
-        plot.save(stem.with_name(f"{stem.name}-surface-{name}.svg"), figure)
+    for arms in dict.fromkeys(_arms(point) for point in body["surface"]):
+        points = [point for point in body["surface"] if _arms(point) == arms]
+        name = f"{stem.name}-surface-{_arms_label(points[0]['point'], '-')}.svg"
+        plot.save(stem.with_name(name), _surface(points))
+
+
+def _surface(points: list[dict[str, Any]]) -> str:
+    """Ratios by the face's share of the frame and how long the presenter is seen, as SVG."""
+    cells = {
+        (f"face {shape['face_share']:.0%}", f"{shape['on_screen']:.0%}"): Spread(
+            **point["cpu_summary"]["times_fewer_further"]
+        )
+        for point in points
+        for shape in [point["point"]["shape"]]
+    }
+    arms = _arms_label(points[0]["point"], " ")
+    title = f"Times fewer CPU seconds than linear for a further recipient, {arms}"
+    return plot.grid(title, "share of the frame", "presenter on screen", cells)
+
+
+def _arms_label(point: Mapping[str, Any], gap: str) -> str:
+    """The upscaler, and the threads where there are several."""
+    threads = () if point["threads"] == 1 else (str(point["threads"]), "threads")
+    return gap.join((point["upscaler"], *threads))
 
 
 def _short_label(point: Mapping[str, Any]) -> str:
-    threads = "" if point["threads"] == 1 else f", {point['threads']} threads"
-    return f"{point['recipients']} x {point['upscaler']}{threads}"
+    return f"{point['recipients']} x {_arms_label(point, ' ')}"

@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
         store=str(work / "store"),
         roots=(*settings.roots, work),
         slots=args.slots,
-        threads=1,
+        threads=args.threads,
     )
     body: dict[str, Any] = {"machine": machine(), "settings": _settings_of(args)}
     ref, shard = prepare(work, settings, _shape(args), args.upscaler)
@@ -187,15 +187,16 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--pairs", type=int, default=5, help="pairs of runs of each form")
     add("--forms", type=lambda text: text.split(","), default=",".join(FORMS))
-    add("--slots", type=int, default=2, help="stages at a time, of one thread each")
+    add("--slots", type=int, default=2, help="stages at a time")
+    add("--threads", type=int, default=1, help="of each stage's process")
     add("--seconds", type=float, default=0.0, help="of a template; 0: the sample's own")
     add("--size", default="480x270", help="of that template")
     add("--upscaler", default="auto", help="as in a brief's output.upscaler")
     add("--home", type=Path, default=FOLDER / "parallel", help="working folder, made anew")
     add("--out", type=Path, default=FOLDER / "parallel.json")
     args = parser.parse_args(argv)
-    if args.pairs < 1 or args.slots < 2:
-        parser.error("--pairs takes numbers from 1 on, --slots from 2 on")
+    if min(args.pairs, args.threads) < 1 or args.slots < 2:
+        parser.error("--pairs and --threads take numbers from 1 on, --slots from 2 on")
     if not set(args.forms) <= set(FORMS):
         parser.error(f"--forms takes some of {','.join(FORMS)}")
     return args

@@ -208,4 +208,7 @@ def draw(body: Mapping[str, Any], path: Path) -> None:
         if "bound" in form:
             both = zip(form["sequence"], form["bound"], strict=True)
             groups[name]["Amdahl's bound"] = Spread.of(path / bound for path, bound in both)
-    plot.save(path, plot.bars("Critical path: lip sync and upscaling", "seconds", groups))
+    threads = body["settings"].get("threads", 1)
+    several = "" if threads == 1 else f", {threads} threads a stage"
+    title = f"Critical path: lip sync and upscaling{several}"
+    plot.save(path, plot.bars(title, "seconds", groups))

@@ -69,14 +69,18 @@ def test_the_report_has_every_table_and_the_figures_are_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shape = Shape(0.15, 0.3, (480, 270), 2.0)
-    surface = figures(Point(2, 1, "compact", shape), [pair(2, 4.0, floor=False)])
+    surface = [
+        figures(Point(2, threads, "compact", shape), [pair(2, 4.0, floor=False)])
+        for threads in (1, 2)
+    ]
     sample = [point(1), point(3)]
-    body = {"sample": sample, "surface": [surface], "marginal": marginal(sample)}
+    body = {"sample": sample, "surface": surface, "marginal": marginal(sample)}
     report(body)
     said = capsys.readouterr().out
     assert "3 x compact, 1 threads" in said
     assert "face 15%, on screen 30%" in said
     assert "One more recipient" in said
     draw(body, tmp_path / "delta")
-    for name in ("delta-sample.svg", "delta-surface-compact.svg"):
+    surfaces = ("delta-surface-compact.svg", "delta-surface-compact-2-threads.svg")
+    for name in ("delta-sample.svg", *surfaces):
         ElementTree.parse(tmp_path / name)

@@ -45,7 +45,10 @@ def test_both_orders_of_both_forms_make_the_same_video_on_a_live_stack(tmp_path:
     assert not (tmp_path / "home").exists(), "stores and Airflow's home are removed"
 
 
-@pytest.mark.parametrize("wrong", [["--pairs", "0"], ["--slots", "1"], ["--forms", "delta,x"]])
+OPTIONS = [["--pairs", "0"], ["--slots", "1"], ["--threads", "0"], ["--forms", "delta,x"]]
+
+
+@pytest.mark.parametrize("wrong", OPTIONS)
 def test_options_that_measure_nothing_are_refused(wrong: list[str]) -> None:
     with pytest.raises(SystemExit):
         main(wrong)

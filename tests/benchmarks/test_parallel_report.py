@@ -62,7 +62,8 @@ def test_the_report_prints_the_bound_beside_the_figure_and_draws_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = {order: Arm(found.tasks) for order, found in pair().items()}
-    body = {"forms": {"delta": figures([pair()]), "nothing": figures([empty])}}
+    forms = {"delta": figures([pair()]), "nothing": figures([empty])}
+    body = {"settings": {"threads": 2}, "forms": forms}
     report(body)
     said = capsys.readouterr().out
     assert "| delta | 14.00 (14.00 to 14.00) | 11.00 (11.00 to 11.00) | 1.27" in said
@@ -70,5 +71,5 @@ def test_the_report_prints_the_bound_beside_the_figure_and_draws_it(
     assert "| nothing in parallel |" in said
     assert "takes 3.50 s of the path" in said
     draw(body, tmp_path / "parallel.svg")
-    assert "Amdahl" in (tmp_path / "parallel.svg").read_text()
+    assert "2 threads a stage" in (tmp_path / "parallel.svg").read_text()
     ElementTree.parse(tmp_path / "parallel.svg")
