@@ -20,17 +20,17 @@ SECRET = "a-secret-that-only-tests-know"
 class ModelApi:
     """One server on one folder; every start takes the same port."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, python: Path | str = sys.executable) -> None:
+        self.root, self.python = root, str(python)
         self.url = ""
         self.options: list[str] = []
         self._process: subprocess.Popen[str] | None = None
         self._pool = urllib3.PoolManager(retries=False)
 
-    def start(self, *options: str, python: Path | None = None) -> None:
+    def start(self, *options: str) -> None:
         self.options = list(options) or self.options
         port = self.url.rpartition(":")[2] or "0"
-        command = [sys.executable, "-m", "include.remote.server", "--root", str(self.root)]
+        command = [self.python, "-m", "include.remote.server", "--root", str(self.root)]
         self._process = subprocess.Popen(
             [*command, "--port", port, *self.options],
             cwd=PROJECT,
@@ -63,9 +63,9 @@ class ModelApi:
 
 
 @contextlib.contextmanager
-def model_api(root: Path, *options: str) -> Iterator[ModelApi]:
-    """A server until the block ends."""
-    api = ModelApi(root)
+def model_api(root: Path, *options: str, python: Path | str = sys.executable) -> Iterator[ModelApi]:
+    """A server until the block ends; ``python`` is the interpreter of a worker's environment."""
+    api = ModelApi(root, python)
     api.start(*options)
     try:
         yield api
