@@ -153,10 +153,10 @@ class Outcome:
         }
 
 
-def report_prefix(plan: CampaignPlan, run_id: str) -> str:
+def report_prefix(tenant: str, campaign: str, run_id: str) -> str:
     """Object prefix of a run's report."""
     safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in run_id)
-    return f"{plan.tenant}/report/{plan.campaign}/{safe}"
+    return f"{tenant}/report/{campaign}/{safe}"
 
 
 def write_report(
@@ -178,7 +178,7 @@ def write_report(
     """
     store = open_store(settings.store)
     outcome = gather(plan, run_id, result_refs, settings)
-    prefix = report_prefix(plan, run_id)
+    prefix = report_prefix(plan.tenant, plan.campaign, run_id)
     files = {name: f"{prefix}/{name}" for name in ("results.csv", "rejects.csv", "report.html")}
     template = ShardPlan.model_validate_json(store.get(plan.template.plan)).template
     own = {name: total for name, total in outcome.stages.items() if not total.remote}
@@ -343,7 +343,7 @@ def export(plan: CampaignPlan, run_id: str, out_dir: Path, settings: Settings) -
         for row in outcome.delivered:
             _export_row(store, row, out_dir)
             videos.append(out_dir / row.recipient / "video.mp4")
-        prefix = report_prefix(plan, run_id)
+        prefix = report_prefix(plan.tenant, plan.campaign, run_id)
         for name in ("results.csv", "rejects.csv", "report.html"):
             if store.head(f"{prefix}/{name}"):
                 part = out_dir / f".{name}.part"

@@ -87,7 +87,7 @@ def nobody_lost(plan: CampaignPlan, recipients: Iterable[str]) -> list[str]:
 def everybody_told(plan: CampaignPlan, run_id: str, recipients: Iterable[str]) -> list[str]:
     """A run's results.csv has a line for everybody, and a reason for who is missing."""
     store = open_store(plan.store)
-    key = f"{report_prefix(plan, run_id)}/results.csv"
+    key = f"{report_prefix(plan.tenant, plan.campaign, run_id)}/results.csv"
     if store.head(key) is None:
         return [f"{run_id} wrote no report"]
     text = store.get(key).decode("utf-8-sig")

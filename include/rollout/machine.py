@@ -7,7 +7,6 @@ anew. What is live changes through the pointer only.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from include.contracts.live import Canary
@@ -15,9 +14,9 @@ from include.errors import BadInput, OutOfMemory, Refused, UnderstudyError, Usag
 from include.live import backend_ref, current, default_ref, set_live
 from include.local_run import Start
 from include.provenance import audit
-from include.rollout.canary import judge_canary
+from include.rollout.canary import Look, judge_canary
 from include.rollout.golden import GoldenSet, compare_golden, reason_of
-from include.rollout.records import Begin, Comparison, Rules, Step, Verdict
+from include.rollout.records import Begin, Rules, Step, Verdict
 from include.rollout.statistics import overall, summary
 from include.rollout.steps import (
     Rollout,
@@ -203,8 +202,7 @@ def begin_canary(store: ObjectStore, rollout: Rollout, *, by: str) -> Rollout:
 def watched(
     store: ObjectStore,
     rollout: Rollout,
-    found: Sequence[Comparison],
-    rows: tuple[int, int],
+    found: Look,
     *,
     by: str,
     now: datetime | None = None,
@@ -216,10 +214,12 @@ def watched(
     """
     if rollout.ended or rollout.step("canary") is None:
         return rollout, "not_measured"
-    verdict, reason, said = judge_canary(rollout, found, rows, now or datetime.now(UTC))
+    verdict, reason, said = judge_canary(rollout, found, now or datetime.now(UTC))
     if verdict == "unclear":
         return rollout, verdict
-    moved = advance(store, rollout, "watched", by=by, reason=reason, said=said, comparisons=found)
+    moved = advance(
+        store, rollout, "watched", by=by, reason=reason, said=said, comparisons=found.found
+    )
     return moved, verdict
 
 

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 
 from include.contracts.features import FeatureValue
 
+_SIGNED = ("mouth_error", "mouth_lag", "av_offset")
+OF_A_VOICE = frozenset(("mouth_correlation", *_SIGNED, *(f"{name}_size" for name in _SIGNED)))
+"""Measures that a row without a voice does not have."""
+
 
 def render_measures(values: Mapping[str, FeatureValue]) -> dict[str, float | None]:
     """The measures of one render.
@@ -29,7 +33,7 @@ def render_measures(values: Mapping[str, FeatureValue]) -> dict[str, float | Non
     for name, made in (("cpu_seconds", "cpu_per_second"), ("cost", "cost_per_second")):
         if name in found and found.get("duration"):
             measures[made] = found[name] / found["duration"]
-    for name in ("mouth_error", "mouth_lag", "av_offset"):
+    for name in _SIGNED:
         if name in found:
             measures[f"{name}_size"] = abs(found[name])
     return measures

@@ -39,8 +39,12 @@ class Rules(Contract):
     """Of recipients; somebody has to be left to compare with."""
     min_pairs: int = Field(default=3, ge=2)
     """Golden recipients that the champion has to render: an interval of one value is none."""
-    min_rows: int = Field(default=30, ge=1)
-    """Renders of each side before a canary is decided."""
+    min_rows: int = Field(default=40, ge=1)
+    """Renders of each side before a canary is decided; looked at again at twice as many each."""
+    min_values: int = Field(default=10, ge=2)
+    """Of a measure, on a canary's side, before a mean is taken of it."""
+    missing: float = Field(default=0.12, ge=0)
+    """How much larger the share of a canary's renders that cannot be measured may be."""
     max_hours: float = Field(default=72, gt=0)
     pictures: tuple[Rule, ...] = ()
     renders: tuple[Rule, ...] = ()

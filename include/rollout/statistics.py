@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from include.rollout.measures import OF_A_VOICE
 from include.rollout.records import Comparison, Part, Rule, Rules, Verdict
 
 Values = Mapping[str, float | None]
@@ -92,25 +93,82 @@ def compare_groups(
 
     Args:
         rule: the rule.
-        champion: what was measured of each of the champion's.
+        champion: what was measured of each of the champion's; ``voiced`` is 0 without a voice.
         challenger: the same for the challenger's.
-        rules: confidence and resamples.
+        rules: confidence, resamples, and how many values a mean takes.
+
+    Returns:
+        ``worse`` also where clearly fewer of the challenger's renders could be measured;
+        ``unclear`` where it has too few values; ``not_measured`` where the champion has.
     """
+    sides = [[one for one in side if _applies(rule, one)] for side in (champion, challenger)]
     a, b = (
         np.array([v for one in side if (v := one.get(rule.measure)) is not None], np.float64)
-        for side in (champion, challenger)
+        for side in sides
     )
-    if not len(a) or not len(b):
+    if not all(sides):
         return _nothing("canary", rule, len(a), len(b))
-    if rule.measure in SHARES:
-        z = NormalDist().inv_cdf(0.5 + rules.confidence / 2)
+    absent = _absence(rule, sides, rules)
+    if absent.verdict == "worse":
+        return absent
+    z = _z(rules.confidence)
+    if rule.measure in SHARES and len(a) and len(b):
         found, own_b = newcombe(a, b, z), wilson(float(b.sum()), len(b), z)
+    elif len(a) < rules.min_values:
+        return _nothing("canary", rule, len(a), len(b))
+    elif len(b) < rules.min_values:
+        return _too_few(rule, len(a), len(b), rules)
     else:
         ra = a[_picks(len(a), rules.resamples)].mean(1)
         rb = b[_picks(len(b), rules.resamples, 1)].mean(1)
         found = _interval(b.mean(), a.mean(), rb, ra, rule, rules)
         own_b = _quantiles(rb, float(b.mean()), rules)
-    return _judged("canary", rule, a, b, found, own_b)
+    judged = _judged("canary", rule, a, b, found, own_b)
+    return absent if judged.verdict == "as_good" and absent.verdict == "unclear" else judged
+
+
+def _applies(rule: Rule, one: Values) -> bool:
+    """Whether a render should have the measure: it came about, and has a voice if that is asked."""
+    if rule.measure == "failed":
+        return True
+    return not one.get("failed") and (rule.measure not in OF_A_VOICE or one.get("voiced") != 0)
+
+
+def _absence(rule: Rule, sides: Sequence[Sequence[Values]], rules: Rules) -> Comparison:
+    """Judge how many renders of each side could not be measured."""
+    a, b = (np.array([one.get(rule.measure) is None for one in side], np.float64) for side in sides)
+    z = _z(rules.confidence)
+    found, own = newcombe(a, b, z), wilson(float(b.sum()), len(b), z)
+    shares = Rule(measure=rule.measure, better="lower", margin=rules.missing)
+    verdict: Verdict = verdict_of(shares, found, own)
+    if not a.any() and not b.any():
+        verdict = "as_good"  # how often a render fails, ``failed`` says
+    words = {"as_good": "as good", "worse": "worse", "unclear": "unclear"}
+    return Comparison(
+        part="canary",
+        rule=rule,
+        verdict=verdict,
+        champions=len(a) - int(a.sum()),
+        challengers=len(b) - int(b.sum()),
+        said=f"{rule.measure}: could not be measured of {a.mean():.0%} of {len(a)} and "
+        f"{b.mean():.0%} of {len(b)} renders, margin {rules.missing:.0%}: {words[verdict]}",
+    )
+
+
+def _too_few(rule: Rule, champions: int, challengers: int, rules: Rules) -> Comparison:
+    return Comparison(
+        part="canary",
+        rule=rule,
+        verdict="unclear",
+        champions=champions,
+        challengers=challengers,
+        said=f"{rule.measure}: measured of {challengers} of the challenger's renders, a mean takes "
+        f"{rules.min_values}: unclear",
+    )
+
+
+def _z(confidence: float) -> float:
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
 def student(values: F64, confidence: float) -> Interval:

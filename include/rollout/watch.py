@@ -8,7 +8,6 @@ and pyarrow, which the Airflow side has: import this module inside tasks only.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from include.contracts.base import Sha256
@@ -18,31 +17,18 @@ from include.contracts.stage import StageResult, UnitResult
 from include.drift.rows import read_rows
 from include.features.catalogue import FEATURES
 from include.live import applies, in_canary
-from include.rollout.canary import few_rows
+from include.report import report_prefix
+from include.rollout.canary import Sides, judge_canary, look
 from include.rollout.golden import LAST
 from include.rollout.machine import watched
 from include.rollout.measures import failed_measures, render_measures
-from include.rollout.records import Begin, Comparison, Verdict
-from include.rollout.statistics import Values, compare_groups
+from include.rollout.records import Begin, Verdict
+from include.rollout.statistics import Values
 from include.rollout.steps import Rollout
+from include.stages.specs import STAGES
 from include.store import ObjectStore
 from include.store.bulk import in_parallel
-
-MOST = 2000
-"""Renders of a side that are compared, the newest first."""
-
-
-@dataclass
-class Sides:
-    """Measures of both sides' renders, those that did not come about included."""
-
-    champion: list[Values] = field(default_factory=list)
-    challenger: list[Values] = field(default_factory=list)
-
-    @property
-    def rows(self) -> tuple[int, int]:
-        """How many there are of each."""
-        return len(self.champion), len(self.challenger)
+from include.store.cache import ArtifactCache
 
 
 def watch(
@@ -58,41 +44,47 @@ def watch(
     seen = rollout.step("watched")
     if seen is not None:
         return rollout, "as_good" if seen.reason == "canary.as_good" else "worse", seen.said
-    sides = collect(store, rollout)
-    found = judge(rollout, sides)
-    moved, verdict = watched(store, rollout, found, sides.rows, by=by, now=now)
-    said = "; ".join(one.said for one in found if one.verdict in ("worse", "unclear"))
-    counts = f"{sides.rows[0]} and {sides.rows[1]} renders"
-    if min(sides.rows) < rollout.begin.rules.min_rows:
-        counts = few_rows(rollout, sides.rows)
-    return moved, verdict, f"{counts}. {said}".strip()
+    found = look(collect(store, rollout), rollout.begin.rules)
+    moved, verdict = watched(store, rollout, found, by=by, now=now)
+    _, _, said = judge_canary(rollout, found, now or datetime.now(UTC))
+    return moved, verdict, said
 
 
-def judge(rollout: Rollout, sides: Sides) -> list[Comparison]:
-    """Every rule of the canary."""
-    rules = rollout.begin.rules
-    return [compare_groups(r, sides.champion, sides.challenger, rules) for r in rules.canary]
+def collect(store: ObjectStore, rollout: Rollout) -> list[Sides]:
+    """What each run rendered for both sides since the canary began, in the order they ended.
 
-
-def collect(store: ObjectStore, rollout: Rollout) -> Sides:
-    """The renders of both sides since the canary began."""
+    A run counts when it is through, all of its rows at once: failures show at once, what was made
+    only after everybody's reviews, and who looked in between would see nothing but failures.
+    """
     step, begin = rollout.step("canary"), rollout.begin
-    sides = Sides()
     if step is None:
-        return sides
+        return []
     canary = Canary(backend=begin.challenger, share=begin.rules.share, rollout=rollout.id)
     finished = _measured(store, rollout.tenant, step.at)
-    for plan, unit, result in _rendered(store, rollout.tenant, step.at):
+    cache = ArtifactCache(store, rollout.tenant)
+    runs: dict[tuple[datetime, str], Sides] = {}
+    for ended, plan, unit, result in _rendered(store, rollout.tenant, step.at):
         tries = _side(begin, canary, plan, unit)
         if tries is None or result.key is None:
             continue
         values = finished.get(result.key)
-        if values is None and result.status not in ("failed", "skipped"):
-            continue  # made before the canary began, or its row is not collected yet
+        if values is None and (
+            result.status in ("made", "hit") or not _got_to(cache, begin, plan, unit)
+        ):
+            continue  # made before the canary began, or never reached what is tried
+        sides = runs.setdefault(ended, Sides())
         side = sides.challenger if tries else sides.champion
-        if len(side) < MOST:
-            side.append(values or failed_measures())
-    return sides
+        side.append({**(values or failed_measures()), "voiced": float(unit.lip_sync)})
+    return [runs[ended] for ended in sorted(runs)]
+
+
+def _got_to(cache: ArtifactCache, begin: Begin, plan: ShardPlan, unit: UnitPlan) -> bool:
+    """Whether a row that failed had all that the stage needs: a bad photo is no backend's fault."""
+    for name in STAGES[begin.stage].upstream:
+        owner = unit if name in unit.materials else plan.template
+        if name in owner.materials and cache.lookup(name, owner.key(name)) is None:
+            return False
+    return True
 
 
 def _side(begin: Begin, canary: Canary, plan: ShardPlan, unit: UnitPlan) -> bool | None:
@@ -107,8 +99,16 @@ def _side(begin: Begin, canary: Canary, plan: ShardPlan, unit: UnitPlan) -> bool
 
 def _rendered(
     store: ObjectStore, tenant: str, since: datetime
-) -> Iterator[tuple[ShardPlan, UnitPlan, UnitResult]]:
-    """What became of every row that got to be measured, newest run first, each key once."""
+) -> Iterator[tuple[tuple[datetime, str], ShardPlan, UnitPlan, UnitResult]]:
+    """What became of every row that got to be measured, newest run first, each key once.
+
+    With when its run was through, which is when its report was written, and the run's name.
+    """
+    reports = {
+        info.key.rsplit("/", 1)[0]: info.modified
+        for info in store.list(f"{tenant}/report/")
+        if info.key.endswith("/results.csv") and info.modified >= since
+    }
     found = [
         (info.modified, info.key)
         for info in store.list(f"{tenant}/run/")
@@ -124,10 +124,13 @@ def _rendered(
         if result.plan not in plans:
             plans[result.plan] = ShardPlan.model_validate_json(store.get(result.plan))
         plan = plans[result.plan]
+        report = report_prefix(tenant, plan.brief.campaign, result.run_id)
+        if report not in reports:
+            continue
         for unit in result.units:
             if unit.key not in done:
                 done.add(unit.key)
-                yield plan, plan.unit(unit.id), unit
+                yield (reports[report], report), plan, plan.unit(unit.id), unit
 
 
 def _measured(store: ObjectStore, tenant: str, since: datetime) -> dict[Sha256, Values]:

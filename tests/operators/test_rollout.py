@@ -20,11 +20,14 @@ from include.features.catalogue import FEATURES
 from include.keys import DEFAULTS
 from include.live import backend_ref, current, in_canary
 from include.provenance import audit
+from include.report import report_prefix
 from include.rollout import machine
+from include.rollout.canary import Sides
 from include.rollout.rules import read_rules
 from include.rollout.steps import Rollout, advance, load
 from include.runs import run_prefix
 from include.settings import Settings
+from include.stages.specs import STAGES
 from include.store import open_store
 from include.store.cache import ArtifactCache
 from tests.include.test_planning import Campaign
@@ -59,6 +62,8 @@ class World:
         self.scratch.write_text("{}")
         self.rng = np.random.default_rng(7)
         self.stage, self.challenger = "upscale", LANCZOS
+        self.reached = True
+        """Whether what fails had all that the stage needs."""
 
     def plan(self, rows: int, name: str = "r") -> CampaignPlan:
         self.campaign.rows.clear()
@@ -71,6 +76,8 @@ class World:
         plan: CampaignPlan,
         values: Callable[[UnitPlan, bool], dict[str, float] | None],
         run_id: str = "one",
+        *,
+        through: bool = True,
     ) -> None:
         """Have every row measured; ``values`` says what, None that it failed.
 
@@ -78,6 +85,7 @@ class World:
             plan: the campaign.
             values: of the recipient, and whether it tries the new backend.
             run_id: of the run whose results and feature rows are written.
+            through: its report was written.
         """
         from operators.drift import collect_rows
 
@@ -89,13 +97,19 @@ class World:
             key = f"{where}/render_shard.measure_render-{number:04}/001.result.json"
             self.store.put(key, result.model_dump_json().encode())
         collect_rows(plan, run_id, self.settings)
+        if through:
+            report = report_prefix("acme", plan.campaign, run_id)
+            self.store.put(f"{report}/results.csv", b"")
 
     def _row(self, shard: ShardPlan, row: UnitPlan, values) -> UnitResult:
         found = values(row, row.materials[self.stage].backend == self.challenger)
         key = row.key("measure_render")
-        if found is None:
-            return UnitResult(id=row.id, status="failed", key=key, code="bug")
         cache = ArtifactCache(self.store, "acme")
+        if found is None:
+            for name in STAGES[self.stage].upstream if self.reached else ():
+                owner = row if name in row.materials else shard.template
+                cache.publish(owner.materials[name], {}, {})
+            return UnitResult(id=row.id, status="failed", key=key, code="bug")
         noisy = {n: v + self.rng.normal(0, SPREAD.get(n, 0.0)) for n, v in found.items()}
         features = {f.name: noisy.get(f.name) for f in FEATURES["render"]}
         files = {"features": (self.scratch, "application/json")}
@@ -167,7 +181,7 @@ def test_a_canary_is_promoted_or_rolled_back_by_its_renders(
 ) -> None:
     plan = world.plan(100)
     tries = sum(in_canary(ref["rollout"], f"r{number}", SHARE) for number in range(100))
-    assert tries >= 30
+    assert tries >= 40
     before = world.plan(3).plan_id  # of another brief: not rendered, so not looked at
     assert before != plan.plan_id
     assert tasks().watch(ref, context) == (False, "unclear")
@@ -201,7 +215,7 @@ def test_another_stage_is_rolled_out_like_the_upscaler(
     own = package.BACKENDS[DEFAULTS[stage]]
     newer = replace(own, name=f"{own.name}-next", version="2")
     monkeypatch.setattr(package, "BACKENDS", {**package.BACKENDS, newer.name: newer})
-    before = world.campaign.shard(world.plan(100)).rows
+    before = world.campaign.shard(world.plan(120)).rows
     world.stage, world.challenger = stage, backend_ref(stage, newer.name)
     params = {"tenant": "acme", "stage": stage, "backend": newer.name, "share": SHARE}
     made = tasks().start(params, context)
@@ -209,7 +223,7 @@ def test_another_stage_is_rolled_out_like_the_upscaler(
     advance(world.store, as_it_is(world, made), "measured", by="anna", **found)
     tasks().gate(made, context)
     tasks().canary(made, context)
-    plan = world.plan(100)
+    plan = world.plan(120)
     rows = [
         row for number in range(len(plan.shards)) for row in world.campaign.shard(plan, number).rows
     ]
@@ -233,27 +247,57 @@ def test_too_few_renders_decide_nothing(world: World, ref, context) -> None:
 
 
 def test_renders_that_the_rollout_had_no_say_in_do_not_count(world: World, ref, context) -> None:
-    from include.rollout.watch import collect
-
     world.campaign.brief.write_text(
         world.campaign.brief.read_text() + "output: {upscaler: lanczos}\n"
     )
     world.render(world.plan(12), softer)
-    assert collect(world.store, as_it_is(world, ref)).rows == (0, 0)
+    assert renders(world, ref).rows == (0, 0)
+
+
+def renders(world: World, ref) -> Sides:
+    from include.rollout.watch import collect
+
+    return sum(collect(world.store, as_it_is(world, ref)), Sides())
+
+
+def failing(row: UnitPlan, tries: bool) -> None:
+    return None
 
 
 def test_a_row_that_failed_and_was_then_made_counts_once(world: World, ref) -> None:
-    from include.rollout.watch import collect
-
     plan = world.plan(12)
-    world.render(plan, lambda row, tries: None, "one")
-    first = collect(world.store, as_it_is(world, ref))
+    world.render(plan, failing, "one")
+    first = renders(world, ref)
     assert sum(first.rows) == 12
-    assert all(values["failed"] == 1 for values in first.champion)
+    assert first.made == (0, 0)
     world.render(plan, same, "two")
-    again = collect(world.store, as_it_is(world, ref))
-    assert again.rows == first.rows
-    assert all(values["failed"] == 0 for values in (*again.champion, *again.challenger))
+    again = renders(world, ref)
+    assert again.rows == again.made == first.rows
+
+
+def test_what_fails_before_the_stage_says_nothing_of_its_backend(world: World, ref) -> None:
+    plan = world.plan(12)
+    world.reached = False
+    world.render(plan, failing)
+    assert renders(world, ref).rows == (0, 0), "no photo was usable"
+
+
+def test_a_run_counts_when_it_is_through_so_that_failures_do_not_come_first(
+    world: World, ref
+) -> None:
+    plan = world.plan(12)
+    world.render(plan, failing, through=False)
+    assert renders(world, ref).rows == (0, 0)
+    world.render(plan, same)
+    assert sum(renders(world, ref).made) == 12
+
+
+@pytest.mark.slow
+def test_two_sides_that_both_fail_are_no_evidence(world: World, ref, context) -> None:
+    plan = world.plan(110)
+    world.render(plan, failing)
+    assert min(renders(world, ref).rows) >= 40
+    assert tasks().watch(ref, context) == (False, "unclear")
 
 
 def test_a_run_begins_one_rollout_however_often_it_is_tried(world: World, context) -> None:

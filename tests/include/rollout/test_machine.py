@@ -12,9 +12,9 @@ from include.errors import Misconfigured, Refused, Usage
 from include.live import backend_ref, current, history
 from include.provenance import audit
 from include.rollout import machine
+from include.rollout.canary import Sides, look
 from include.rollout.golden import GoldenSet
 from include.rollout.records import Rule, Rules
-from include.rollout.statistics import compare_groups
 from include.rollout.steps import Rollout, advance, load, newest, rollouts
 from include.settings import Settings
 from include.store import ObjectStore, open_store
@@ -44,10 +44,9 @@ def canary(store: ObjectStore) -> Rollout:
     return machine.begin_canary(store, passed(store, begin(store)), by="anna")
 
 
-def judged(level: float, rows: int):
+def judged(level: float, rows: int, champions: int | None = None):
     """A canary's rules, judged on renders at this level beside champions at 1."""
-    champion, challenger = [{"x": 1.0}] * rows, [{"x": level}] * rows
-    return [compare_groups(rule, champion, challenger, RULES) for rule in RULES.canary]
+    return look([Sides([{"x": 1.0}] * (champions or rows), [{"x": level}] * rows)], RULES)
 
 
 def pointer(store: ObjectStore):
@@ -64,7 +63,7 @@ def test_a_rollout_that_is_as_good_goes_through_every_step_and_is_live(store: Ob
     rollout = canary(store)
     assert pointer(store).champion is None
     assert (pointer(store).canary.backend, pointer(store).canary.share) == (LANCZOS, 0.25)
-    rollout, verdict = machine.watched(store, rollout, judged(1.0, 20), (20, 20), by="anna")
+    rollout, verdict = machine.watched(store, rollout, judged(1.0, 20), by="anna")
     assert verdict == "as_good"
     rollout = machine.decide(store, rollout, by="anna")
     states = ["started", "measured", "canary", "watched", "promoted"]
@@ -89,7 +88,7 @@ def test_work_that_needs_the_stage_worker_is_refused_where_there_is_none_and_can
 
 
 def test_a_worse_canary_is_rolled_back_to_what_was_live(store: ObjectStore) -> None:
-    rollout, verdict = machine.watched(store, canary(store), judged(0.5, 20), (20, 20), by="anna")
+    rollout, verdict = machine.watched(store, canary(store), judged(0.5, 20), by="anna")
     assert verdict == "worse"
     rollout = machine.decide(store, rollout, by="anna")
     assert (rollout.last.state, rollout.last.reason) == ("rolled_back", "canary.worse")
@@ -105,10 +104,10 @@ def test_few_rows_decide_nothing_until_time_is_up(store: ObjectStore) -> None:
     rollout = canary(store)
     began = rollout.last.at
     for level in (0.5, 1.0):
-        same, verdict = machine.watched(store, rollout, judged(level, 5), (5, 5), by="anna")
+        same, verdict = machine.watched(store, rollout, judged(level, 5), by="anna")
         assert (same, verdict) == (rollout, "unclear")
     late = began + timedelta(hours=1.1)
-    rollout, verdict = machine.watched(store, rollout, judged(1.0, 5), (5, 5), by="anna", now=late)
+    rollout, verdict = machine.watched(store, rollout, judged(1.0, 5), by="anna", now=late)
     assert (verdict, rollout.last.reason) == ("worse", "canary.expired")
     assert machine.decide(store, rollout, by="anna").last.state == "rolled_back"
 
@@ -171,7 +170,7 @@ def test_a_backend_that_changed_since_it_was_tried_is_not_promoted(
 
 
 def test_a_last_step_that_was_not_recorded_is_recorded_when_it_is_asked_for_again(store) -> None:
-    rollout, _ = machine.watched(store, canary(store), judged(1.0, 20), (20, 20), by="anna")
+    rollout, _ = machine.watched(store, canary(store), judged(1.0, 20), by="anna")
     rollout = machine.decide(store, rollout, by="anna")
     lost = [info.key for info in store.list("acme/audit/") if info.key.endswith(".json")][-1]
     store.delete(lost)
@@ -182,9 +181,9 @@ def test_a_last_step_that_was_not_recorded_is_recorded_when_it_is_asked_for_agai
 def test_too_few_renders_say_how_many_it_takes_and_what_to_do(store: ObjectStore) -> None:
     rollout = canary(store)
     late = rollout.last.at + timedelta(hours=1.1)
-    rollout, _ = machine.watched(store, rollout, judged(1.0, 5), (9, 5), by="anna", now=late)
+    rollout, _ = machine.watched(store, rollout, judged(1.0, 5, 9), by="anna", now=late)
     said = rollout.last.said
-    assert "5 renders of lanczos and 9 of compact; at least 20 of each are needed" in said
+    assert "5 renders of lanczos and 9 of compact came about; at least 20 of each are" in said
     assert "larger --share (now 25%)" in said
     assert "longer max_hours (now 1)" in said
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from include.errors import Usage
+from include.rollout.canary import Sides, look
 from include.rollout.measures import render_measures
 from include.rollout.records import Rule, Rules
 from include.rollout.rules import read_rules
@@ -132,6 +133,59 @@ def test_few_renders_without_a_failure_do_not_show_that_none_fails() -> None:
     assert compare_groups(rule, [good] * 200, [good] * 40, RULES).verdict == "as_good"
     bad = [good] * 25 + [{"failed": 1.0}] * 15
     assert compare_groups(rule, [good] * 200, bad, RULES).verdict == "worse"
+
+
+def test_what_cannot_be_measured_of_the_challenger_is_no_measure_less() -> None:
+    rng = np.random.default_rng(4)
+    rule = Rule(measure="face_share", better="same", margin=0.06)
+    a = [{"face_share": value} for value in rng.normal(0.2, 0.02, 100)]
+    none: dict[str, float | None] = {"face_share": None}
+    assert compare_groups(rule, a, [none] * 40, RULES).verdict == "worse"
+    assert compare_groups(rule, a, [*a[:20], *[none] * 20], RULES).verdict == "worse"
+    assert compare_groups(rule, a, [*a[:38], *[none] * 2], RULES).verdict == "unclear"
+    assert compare_groups(rule, [*a, *[none] * 20], [*a[:90], *[none] * 12], RULES).verdict == (
+        "as_good"
+    )
+    assert compare_groups(rule, [none] * 100, [none] * 40, RULES).verdict == "not_measured"
+
+
+def test_rows_without_a_voice_are_not_asked_for_the_mouth() -> None:
+    rule = Rule(measure="mouth_correlation", better="higher", margin=0.1)
+    silent: dict[str, float | None] = {"mouth_correlation": None, "voiced": 0.0}
+    spoken = [{"mouth_correlation": 0.6 + 0.001 * (n % 9), "voiced": 1.0} for n in range(40)]
+    assert compare_groups(rule, [*spoken, *[silent] * 60], spoken, RULES).verdict == "as_good"
+    assert compare_groups(rule, spoken, [silent] * 40, RULES).verdict == "not_measured"
+    mute = [{**one, "mouth_correlation": None} for one in spoken]
+    assert compare_groups(rule, spoken, mute, RULES).verdict == "worse"
+
+
+def test_a_mean_of_a_few_renders_decides_nothing() -> None:
+    rule = Rule(measure="mouth_correlation", better="higher", margin=0.1)
+    silent: dict[str, float | None] = {"mouth_correlation": None, "voiced": 0.0}
+    spoken = [{"mouth_correlation": 0.6 + 0.001 * (n % 9), "voiced": 1.0} for n in range(40)]
+    low = [{"mouth_correlation": 0.1, "voiced": 1.0}]
+    assert compare_groups(rule, spoken, [*low, *[silent] * 29], RULES).verdict == "unclear"
+    assert compare_groups(rule, low, spoken, RULES).verdict == "not_measured"
+
+
+def test_looking_after_every_run_calls_worse_hardly_more_often_than_looking_once() -> None:
+    """Simulated: 40 looks at growing figures of two equal sides, with no margin."""
+    rng = np.random.default_rng(5)
+    rule = Rule(measure="failed", better="lower", margin=0.0)
+    rules = Rules(canary=(rule,), confidence=0.95)
+    called = 0
+    for _ in range(200):
+        runs: list[Sides] = []
+        for _ in range(40):
+            a, b = (
+                [{"failed": float(one)} for one in rng.random(20) < 0.2],
+                [{"failed": float(one)} for one in rng.random(20) < 0.2],
+            )
+            runs.append(Sides(a, b))
+            if look(runs, rules).verdict == "worse":
+                called += 1
+                break
+    assert called / 200 < 0.05
 
 
 def test_equal_challengers_are_hardly_ever_called_worse() -> None:
