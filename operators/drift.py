@@ -7,7 +7,7 @@ Expectations is imported inside tasks only.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -87,6 +87,8 @@ def find_tenants(
         found = {str(wanted)}
     elif params.get("media"):
         found = set(measured)
+        if not found:
+            return []  # it could not be measured, and nobody else was asked for
     else:
         found = {
             str(event.extra["tenant"])
@@ -409,22 +411,37 @@ def closed_gates(events: Iterable[Mapping[str, Any]], context: Context) -> list[
     return tenants
 
 
-def report(tenants: int, found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the run found, in one value; fails when a tenant could not be validated.
+def report(
+    tenants: Sequence[Mapping[str, Any]] | None,
+    found: Iterable[Mapping[str, Any]],
+    failed: Iterable[str] = (),
+) -> dict[str, Any]:
+    """What the run found, in one value; fails when anything could not be done.
+
+    Args:
+        tenants: as ``find_tenants`` returned them; None where it returned nothing.
+        found: of ``validate``.
+        failed: tasks of the run that failed.
 
     Raises:
-        BadInput: ``drift.incomplete``: a validation failed.
+        BadInput: ``drift.incomplete``: somebody was not validated, or somebody was not told.
     """
     refs = list(found)
     for ref in refs:
         log.info("%s: %s", ref["tenant"], ref["said"])
         log.info("Report: %s", ref["link"])
-    if len(refs) < tenants:
-        raise BadInput(
-            f"{tenants - len(refs)} of {tenants} tenants could not be validated; see the task "
-            "validate",
-            code="drift.incomplete",
+    missing = sorted({str(item["tenant"]) for item in tenants or ()} - {r["tenant"] for r in refs})
+    tasks = ", ".join(sorted(failed))
+    if tenants is None or missing or tasks:
+        who = (
+            "whose rows to validate is not known"
+            if tenants is None
+            else (
+                f"{len(missing)} of {len(tenants)} tenants could not be validated"
+                + (f" ({', '.join(missing)})" if missing else "")
+            )
         )
+        raise BadInput(f"{who}; see {tasks or 'the task validate'}", code="drift.incomplete")
     return {
         ref["tenant"]: {"outcomes": ref["outcomes"], "report": ref["report"], "link": ref["link"]}
         for ref in refs

@@ -28,25 +28,31 @@ def measure_incoming(params: Mapping[str, Any], context: Context) -> list[str]:
 
     Raises:
         UnderstudyError: the brief that the run names cannot be used. Of several that wait, one that
-            cannot be used is passed over.
+            cannot be used is passed over; what else went wrong with any of them is raised once
+            all were tried.
     """
     from include.drift.incoming import measure_incoming as measure
-    from include.errors import BadInput, Refused
+    from include.errors import BadInput, Refused, UnderstudyError, Usage
 
     settings = with_drift_policy(task_settings())
     start = starter(settings, context)
-    named = params.get("media")
+    named, owner = params.get("media"), params.get("tenant")
     tenants: set[str] = set()
-    for brief in [str(named)] if named else waiting_briefs(params.get("tenant"), settings):
+    problems: list[UnderstudyError] = []
+    for brief in [str(named)] if named else waiting_briefs(owner, settings):
         try:
-            tenant, rows = measure(brief, settings, context["run_id"], start)
-        except (BadInput, Refused) as error:
+            tenant, rows = measure(brief, settings, context["run_id"], start, tenant=owner)
+        except UnderstudyError as error:
             if named:
                 raise
             log.warning("%s is passed over: %s", brief, error.message)
+            if not isinstance(error, BadInput | Refused | Usage):
+                problems.append(error)
             continue
         log.info("%s: %d assets of %s are measured", tenant, rows, brief)
         tenants.add(tenant)
+    if problems:
+        raise problems[0]
     return sorted(tenants)
 
 

@@ -16,7 +16,7 @@ from include.drift.gates import gates_of
 from include.drift.records import GateState
 from include.drift.since import parse_since
 from include.drift.verdicts import to_settle
-from include.errors import BadInput, UnderstudyError, Usage
+from include.errors import BadInput, UnderstudyError
 from include.features.catalogue import FEATURES, AssetKind
 from include.settings import PROJECT, Settings
 from include.store import ObjectStore, open_store
@@ -60,11 +60,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--since", help="2026-03-01, 24h, 7d; default: rows not judged yet")
     parser.add_argument("--store", help="object store: a folder or s3://bucket/prefix")
     parser.add_argument("--out", type=Path, help="folder for report.html and Data Docs")
+    answers = parser.add_mutually_exclusive_group()
     for name, told in (
         ("--accept", "make what the last validation judged the reference"),
         ("--resume", "close the gate: the data was repaired"),
     ):
-        parser.add_argument(name, choices=tuple(FEATURES), metavar="KIND", help=told)
+        answers.add_argument(name, choices=tuple(FEATURES), metavar="KIND", help=told)
     parser.add_argument("--note", default="", help="why; kept with --accept or --resume")
     args = parser.parse_args(argv)
     if (args.accept or args.resume) and not args.tenant:
@@ -106,9 +107,9 @@ def _measure(args: argparse.Namespace) -> str:
 
     os.environ.setdefault("UNDERSTUDY_ROOTS", os.pathsep.join((str(PROJECT), os.getcwd())))
     run_id = f"measured-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-    owner, rows = measure_incoming(absolute(args.media), Settings.from_env(), run_id)
-    if args.tenant not in (None, owner):
-        raise Usage(f"{args.media} is a brief of {owner}, not of {args.tenant}")
+    owner, rows = measure_incoming(
+        absolute(args.media), Settings.from_env(), run_id, tenant=args.tenant
+    )
     print(f"{owner}: {rows} assets of {args.media} are measured")
     return owner
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 
 from include.drift.collect import collect_rows
+from include.errors import Usage
 from include.features.catalogue import AssetKind
 from include.local_run import Run, Start, run_stage
 from include.planning import plan_campaign
@@ -32,7 +33,12 @@ INPUTS: tuple[AssetKind, ...] = ("template", "photo", "audio")
 
 
 def measure_incoming(
-    brief: str, settings: Settings, run_id: str, start: Start | None = None
+    brief: str,
+    settings: Settings,
+    run_id: str,
+    start: Start | None = None,
+    *,
+    tenant: str | None = None,
 ) -> tuple[str, int]:
     """Measure a brief's media and store their feature rows; what is known is not measured again.
 
@@ -41,6 +47,7 @@ def measure_incoming(
         settings: store, interpreters, price of a core hour.
         run_id: the run that the rows are from.
         start: where stages run; see ``include.local_run``.
+        tenant: whose the brief has to be, if that matters.
 
     Returns:
         The tenant, and how many assets have a row; those that a hard rule refused are among them.
@@ -48,8 +55,11 @@ def measure_incoming(
     Raises:
         BadBrief: the brief or its table cannot be used.
         Refused: the presenter's consent does not hold.
+        Usage: it is another tenant's.
     """
     plan = plan_campaign(brief, settings, gated=False)
+    if tenant not in (None, plan.tenant):
+        raise Usage(f"{brief} is a brief of {plan.tenant}, not of {tenant}")
     run = Run(start)
     for name in MEASURING:
         spec = STAGES[name]

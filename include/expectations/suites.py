@@ -73,10 +73,11 @@ class DriftRule(Contract):
     """One comparison of a feature's values with the reference window.
 
     A number has drifted when the Kolmogorov-Smirnov test rejects (``alpha``, divided by the number
-    of drift rules of the kind) **and** the Wasserstein distance is above ``distance`` standard
-    deviations of the reference: the first is about chance, the second about size. A category or a
-    flag has drifted when the chi-square test rejects and the distributions differ by more than
-    ``distance`` in total variation. The share of nulls counts as a flag of its own.
+    of tests of the kind: two for each drift rule, of its values and of its nulls) **and** the
+    Wasserstein distance is above ``distance`` standard deviations of the reference: the first is
+    about chance, the second about size. A category or a flag has drifted when the chi-square test
+    rejects and the distributions differ by more than ``distance`` in total variation. The share of
+    nulls counts as a flag of its own.
     """
 
     feature: str

@@ -248,6 +248,50 @@ def test_rows_are_collected_and_told_whatever_becomes_of_the_report(store, tmp_p
         collect_features(None, context)
 
 
+def run_dag(tmp_path, conf) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow"), "PYTHONPATH": str(PROJECT)}
+    database = f"sqlite:///{tmp_path}/airflow.db?timeout=60"
+    env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database
+    (tmp_path / "airflow").mkdir()
+    command = [sys.executable, "-m", "operators.inprocess", "drift_validation"]
+    command += ["--conf", json.dumps(conf), "--events", "2"]
+    return subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True)
+
+
+def test_a_run_that_does_not_know_or_reach_everybody_fails():
+    from include.errors import BadInput
+    from operators.drift import report
+
+    anna, ben = ({"tenant": name, "label": name} for name in ("anna", "ben"))
+    found = {"tenant": "anna", "said": "", "link": "", "outcomes": {}, "report": "x"}
+    assert list(report([anna], [found])) == ["anna"]
+    assert report([], []) == {}
+    for tenants, refs, failed, words in (
+        (None, [], ["find_tenants"], "is not known; see find_tenants"),
+        ([anna, ben], [found], [], r"1 of 2 tenants could not be validated \(ben\)"),
+        ([anna], [found], ["send_webhook_0"], "see send_webhook_0"),
+    ):
+        with pytest.raises(BadInput, match=words) as caught:
+            report(tenants, refs, failed)
+        assert caught.value.code == "drift.incomplete"
+
+
+def test_media_that_could_not_be_measured_let_nobody_else_be_judged(drifted, monkeypatch):
+    from operators.drift import find_tenants
+
+    assert find_tenants({"media": "brief.yaml"}, {}, ()) == []
+    assert [item["tenant"] for item in find_tenants({}, {}, ())] == [TENANT]
+
+
+@pytest.mark.slow
+def test_a_run_whose_media_cannot_be_measured_is_red(drifted, tmp_path):
+    done = run_dag(tmp_path, {"ask": "never", "media": str(tmp_path / "none.yaml")})
+    assert done.returncode != 0
+    assert "whose rows to validate is not known" in done.stdout + done.stderr or (
+        "see measure_incoming" in done.stdout + done.stderr
+    )
+
+
 def test_the_operator_offers_what_settling_understands():
     from include.drift import settle
     from operators import drift
@@ -257,13 +301,7 @@ def test_the_operator_offers_what_settling_understands():
 
 @pytest.mark.slow
 def test_the_dag_runs_from_rows_to_alerts(drifted, webhook, mails, tmp_path):
-    env = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow"), "PYTHONPATH": str(PROJECT)}
-    database = f"sqlite:///{tmp_path}/airflow.db?timeout=60"
-    env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database
-    (tmp_path / "airflow").mkdir()
-    command = [sys.executable, "-m", "operators.inprocess", "drift_validation"]
-    command += ["--conf", json.dumps({"ask": "never"}), "--events", "2"]
-    done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True)
+    done = run_dag(tmp_path, {"ask": "never"})
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert [post["id"] for post in webhook.posted] == ["photo-gate-000001"]
     assert [mail["Subject"] for mail in mails.mails] == ["Drift in photo assets of acme"]

@@ -45,6 +45,50 @@ def settings(tmp_path, monkeypatch):
     return found
 
 
+def test_a_brief_that_cannot_be_measured_holds_nobody_else_back(settings, tmp_path, monkeypatch):
+    from include.drift import incoming as library
+    from include.errors import OutOfMemory, Usage
+    from operators import incoming
+
+    tried = []
+    found = {"usage.yaml": Usage("no such folder"), "large.yaml": OutOfMemory("too large")}
+
+    def measure(brief, *_, **__):
+        tried.append(brief)
+        if brief in found:
+            raise found[brief]
+        return "acme", 1
+
+    monkeypatch.setattr(library, "measure_incoming", measure)
+    for briefs, raised in (
+        (["usage.yaml", "good.yaml"], None),
+        (["large.yaml", "good.yaml"], OutOfMemory),
+    ):
+        tried.clear()
+        monkeypatch.setattr(incoming, "waiting_briefs", lambda *_, briefs=briefs: briefs)
+        if raised is None:
+            assert incoming.measure_incoming({}, {"run_id": "x"}) == ["acme"]
+        else:
+            with pytest.raises(raised):
+                incoming.measure_incoming({}, {"run_id": "x"})
+        assert tried == briefs
+    with pytest.raises(Usage):
+        incoming.measure_incoming({"media": "usage.yaml"}, {"run_id": "x"})
+
+
+def test_another_tenants_media_are_not_measured_for_this_one(settings, tmp_path, capsys):
+    from include.cli.drift import main
+    from include.errors import Usage
+    from operators.incoming import measure_incoming
+
+    brief = str(tmp_path / "campaign" / "brief.yaml")
+    with pytest.raises(Usage, match="a brief of acme, not of other"):
+        measure_incoming({"media": brief, "tenant": "other"}, {"run_id": "x"})
+    assert main(["--media", brief, "--tenant", "other"]) == 2
+    assert "a brief of acme, not of other" in capsys.readouterr().err
+    assert not list(open_store(settings.store).list("acme/drift/rows/"))
+
+
 def test_what_waits_for_a_gate_is_measured_and_not_rendered(settings, tmp_path, monkeypatch):
     from include.cli.drift import main
     from include.drift.rows import files_of, read_files, read_rows
