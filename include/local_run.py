@@ -109,6 +109,7 @@ def run_stage(
             threads=threads,
         )
         store.put(asked, request.model_dump_json().encode())
+        store.delete(where)  # an earlier try's says nothing of this one
         start = run.start or _process(settings)
         code, said = start(spec, f"{settings.store}#{asked}")
         run.processes.append(spec.name)

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "start": "golden set, then canary",
         "watch": "judge the canary by what was rendered since, and decide when it can be",
         "status": "what is live, and where rollouts stand",
-        "promote": "a person's decision: the rollout's backend, or --backend without a rollout",
+        "promote": "a person's decision: the rollout's backend, or without one --backend",
         "rollback": "a person's decision: what was live before",
         "log": "the audit log, verified",
     }
@@ -135,7 +135,9 @@ def _chosen(store: ObjectStore, args: argparse.Namespace) -> Rollout:
 
 def _promote(store: ObjectStore, args: argparse.Namespace, settings: Settings) -> int:
     by = getpass.getuser()
-    if args.backend and not args.rollout:
+    if args.backend and args.rollout:
+        raise Usage("promote takes --backend, to put one live, or --rollout, to end one; not both")
+    if args.backend:
         name = None if args.backend == "default" else args.backend
         machine.set_by_hand(store, args.tenant, args.stage, name, by=by)
         print(f"{args.tenant}: {args.backend} is live for {args.stage}")

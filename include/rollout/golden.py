@@ -18,7 +18,15 @@ from statistics import fmean
 
 from include.contracts.manifest import BackendRef
 from include.contracts.plan import CampaignPlan, ShardPlan
-from include.errors import BadInput, Bug, Misconfigured, UnderstudyError, error_for_exit
+from include.contracts.stage import UnitResult
+from include.errors import (
+    BadInput,
+    Bug,
+    Misconfigured,
+    Transient,
+    UnderstudyError,
+    error_for_exit,
+)
 from include.features.collect import asset_rows
 from include.local_run import Run, Start, run_campaign, stage_env
 from include.planning import plan_campaign
@@ -158,23 +166,28 @@ def render(
     rows = asset_rows(ArtifactCache(store, plan.tenant), shards, settings.core_hour)
     measured = {row.unit: render_measures(row.values) for row in rows if row.kind == "render"}
     units = [row.id for shard in shards for row in shard.rows]
-    problems = {unit: _problem(run, unit) for unit in units if unit not in measured}
+    problems = {}
+    for unit in units:
+        if unit not in measured:
+            problem = _problem(run, unit)
+            if problem and problem.retry:
+                raise Transient(f"{stage} with {ref.name}, {unit}: {problem.message}")
+            problems[unit] = (problem and problem.message) or "it was not measured"
     for unit, problem in problems.items():
         log.warning("%s with %s: no video for %s: %s", stage, ref.name, unit, problem)
     renders = {unit: measured.get(unit) or failed_measures() for unit in units}
     return Arm(renders, problems, plan)
 
 
-def _problem(run: Run, unit: str) -> str:
-    """Why a recipient has no video: what the first stage said that failed."""
+def _problem(run: Run, unit: str) -> UnitResult | None:
+    """Why a recipient has no video: the first stage that failed for it."""
     failed = [
-        (list(STAGES).index(stage), found.status == "skipped", found.message)
+        (found.status == "skipped", list(STAGES).index(stage), found)
         for (stage, _), result in run.results.items()
         for found in result.units
         if found.id in (unit, "template") and found.status in ("failed", "skipped")
     ]
-    failed.sort(key=lambda item: (item[1], item[0]))
-    return (failed[0][2] or "no reason given") if failed else "it was not measured"
+    return min(failed, key=lambda item: item[:2])[2] if failed else None
 
 
 def _pictures(

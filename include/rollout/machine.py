@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from include.contracts.live import Canary
+from include.contracts.live import Canary, LiveState
 from include.errors import BadInput, OutOfMemory, Refused, UnderstudyError, Usage
 from include.live import backend_ref, current, default_ref, set_live
 from include.local_run import Start
@@ -292,7 +292,7 @@ def roll_back(
     begin = rollout.begin
     before = current(store, rollout.tenant, begin.stage)
     number = None
-    if before and before.rollout == rollout.id:
+    if before and (before.rollout == rollout.id or _untouched_since(before, begin)):
         if before.canary or before.champion != begin.champion:
             state = set_live(
                 store,
@@ -311,6 +311,11 @@ def roll_back(
         )
     said = said or f"{begin.champion_is.name} is live for {begin.stage}, as before"
     return advance(store, rollout, "rolled_back", by=by, reason=reason, said=said, live=number)
+
+
+def _untouched_since(live: LiveState, begin: Begin) -> bool:
+    """Whether what a rollout put live is live, and others after it were only tried."""
+    return live.rollout is not None and not live.canary and live.champion == begin.challenger
 
 
 def set_by_hand(store: ObjectStore, tenant: str, stage: str, name: str | None, *, by: str) -> int:

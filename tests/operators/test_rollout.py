@@ -381,6 +381,14 @@ def test_the_command_watches_and_decides(world: World, ref, capsys) -> None:
     assert "sharpness_ratio" in capsys.readouterr().out
 
 
+def test_promoting_takes_a_backend_or_a_rollout(world: World, capsys) -> None:
+    from include.cli.rollout import main
+
+    both = ["--backend", "compact", "--rollout", "none"]
+    assert main(["promote", "--tenant", "acme", *both]) == Usage.exit_code
+    assert "not both" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -241,6 +241,19 @@ def test_a_promotion_can_be_taken_back_while_nothing_newer_is_live(store: Object
         machine.roll_back(store, rollout, by="anna")
 
 
+def test_a_promotion_can_be_taken_back_after_a_later_canary_was(store: ObjectStore) -> None:
+    first = machine.promote(store, canary(store), by="anna")
+    second = begin(store, "compact", rollout="next")
+    second = machine.begin_canary(store, passed(store, second), by="anna")
+    with pytest.raises(Refused, match="something newer is live"):
+        machine.roll_back(store, first, by="anna")
+    machine.roll_back(store, second, by="anna")
+    assert pointer(store).champion == LANCZOS
+    first = machine.roll_back(store, load(store, "acme", first.id), by="anna")
+    assert first.last.state == "rolled_back"
+    assert pointer(store).champion is None
+
+
 def test_a_change_by_hand_ends_no_rollout_unseen(store: ObjectStore) -> None:
     """Somebody who writes the pointer past us is not overwritten."""
     from include.live import set_live
