@@ -25,6 +25,7 @@ from include.remote.breaker import Breaker
 from include.remote.budget import Ledger
 from include.remote.client import Api
 from include.remote.config import Endpoint, Model, Remotes
+from include.remote.http import UNSENT
 from include.remote.outputs import check_media, check_promise
 from include.remote.webhook import Bell
 from include.stages.context import Cost, Output, Span, StageContext
@@ -39,7 +40,7 @@ LOST_S = 60.0
 """How long a server may be unreachable, being restarted, while it has a job of ours."""
 GRACE_S = 15.0
 """What a server is given beyond our own time limit: ours comes first, and cancels."""
-NEVER_ACCEPTED = frozenset({"remote.busy", "remote.refused", "remote.token", "remote.upload"})
+NEVER_ACCEPTED = frozenset({"remote.busy", "remote.refused", "remote.token", UNSENT})
 """Codes of a submission that certainly made no job."""
 
 
@@ -155,12 +156,14 @@ class _Call:
     def _paid(self, request: JobRequest, limit: float | None) -> Output:
         cache, key = self.ctx.cache, self.material.key()
         ledger = Ledger(cache.store, cache.tenant, self.ctx.shard.brief.campaign)
-        reserved = ledger.reserve(key, self._price(), limit, self.model.currency)
+        price, currency = self._price(), self.model.currency
+        reserved = ledger.reserve(key, self.endpoint.name, price, limit, currency)
         api = Api(self.endpoint, self.model, self.caller.stop)
         try:
             self.job = api.submit(key, request, cache)
-        except UnderstudyError as error:
-            if error.code in NEVER_ACCEPTED:
+        except Exception as error:
+            none = not api.asked or getattr(error, "code", "") in NEVER_ACCEPTED
+            if none and reserved.fresh:  # else an earlier attempt may have left a job behind
                 ledger.settle(reserved, 0.0)
             raise
         try:
