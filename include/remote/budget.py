@@ -1,6 +1,6 @@
 """What paid calls cost a campaign: reserved before a call, settled after it, never counted twice.
 
-Records are empty-handed: everything is in their names, so that one listing adds a budget up::
+All that counts is in the records' names, so that one listing adds a budget up::
 
     <tenant>/spend/<campaign>/<key>/<endpoint>/<number>r-<micros>   reserved
     <tenant>/spend/<campaign>/<key>/<endpoint>/<number>s-<micros>   settled; counts instead of it
@@ -24,8 +24,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from include.contracts.base import Slug
+from include.contracts.remote import JobStatus
 from include.errors import BudgetExceeded
-from include.store import ObjectStore
+from include.store import ObjectMissing, ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +114,28 @@ class Ledger:
                 raise
         return made
 
-    def settle(self, made: Reservation, price: float, currency: str = "") -> None:
-        """Write down what a call did cost; 0 gives the money back. The first word holds."""
+    def settle(
+        self,
+        made: Reservation,
+        price: float,
+        currency: str = "",
+        *,
+        job: JobStatus | None = None,
+        found: bool = False,
+    ) -> None:
+        """Write down what a call did cost; 0 gives the money back. The first word holds.
+
+        Args:
+            made: the call's reservation.
+            price: what it did cost.
+            currency: of the price.
+            job: the job that was paid.
+            found: whether the job was over before it was submitted: what an earlier attempt
+                settled for it is not counted again.
+        """
         micros = round(price * MICRO)
+        if job is not None and found:
+            micros = max(0, micros - self._settled_before(made, job))
         if micros > made.micros:
             log.warning(
                 "%s: a call cost %.6f, declared was %.6f",
@@ -123,8 +143,27 @@ class Ledger:
                 price,
                 made.micros / MICRO,
             )
+        about = {"job": job.job, "state": job.state} if job is not None else {}
         if not any(True for _ in self._store.list(self._name(made, "s"))):
-            self._store.put(self._name(made, "s", micros), self._note(currency))
+            self._store.put(self._name(made, "s", micros), self._note(currency, **about))
+
+    def _settled_before(self, made: Reservation, job: JobStatus) -> int:
+        """What earlier attempts settled for a job that ended so, in micros.
+
+        One that failed may be done once more under its name; that is paid once more.
+        """
+        micros = 0
+        for info in self._store.list(f"{self._prefix}{made.key}/{made.endpoint}/"):
+            form = _NAME.fullmatch(info.key[len(self._prefix) :])
+            if form is None or form["kind"] == "r":
+                continue
+            try:
+                note = json.loads(self._store.get(info.key))
+            except (ObjectMissing, ValueError):
+                continue
+            if (note.get("job"), note.get("state")) == (job.job, job.state):
+                micros += int(form["micros"])
+        return micros
 
     def _check(self, total: int, made: Reservation, limit: float | None, currency: str) -> None:
         if limit is None or total <= round(limit * MICRO):
@@ -159,6 +198,7 @@ class Ledger:
         return sum(entry.micros for entry in entries.values())
 
     @staticmethod
-    def _note(currency: str) -> bytes:
-        """For people who read the store."""
-        return json.dumps({"currency": currency, "at": datetime.now(UTC).isoformat()}).encode()
+    def _note(currency: str, **about: str) -> bytes:
+        """For people who read the store; of a settlement also the job, to know it again."""
+        at = datetime.now(UTC).isoformat()
+        return json.dumps({"currency": currency, "at": at, **about}).encode()

@@ -166,6 +166,7 @@ class _Call:
             if none and reserved.fresh:  # else an earlier attempt may have left a job behind
                 ledger.settle(reserved, 0.0)
             raise
+        found = self.job.over
         try:
             self._wait(api)
             made = self._fetch(api) if self.job.state == "done" else None
@@ -175,7 +176,7 @@ class _Call:
             raise
         finally:  # until its price is known, a job that was accepted counts as reserved
             if self.job.over:
-                ledger.settle(reserved, self.job.price)
+                ledger.settle(reserved, self.job.price, job=self.job, found=found)
         if made is None:
             raise self._failed(self.job)
         return made

@@ -13,7 +13,7 @@ import pytest
 
 from include.contracts.brief import BudgetSpec
 from include.contracts.manifest import BackendRef, KeyMaterial, Manifest
-from include.errors import BudgetExceeded, Preempted, RemoteUnavailable, UnderstudyError
+from include.errors import BadInput, BudgetExceeded, Preempted, RemoteUnavailable, UnderstudyError
 from include.media.images import save_png
 from include.remote.budget import Ledger
 from include.remote.call import Caller
@@ -176,3 +176,40 @@ def test_a_call_that_does_not_fit_is_not_made(row: Row) -> None:
         with pytest.raises(BudgetExceeded):
             row.call((server, 0.2))
         assert server.requests == []
+
+
+def test_a_job_that_is_found_done_again_is_counted_once(row: Row) -> None:
+    gone = Reply(404)
+    with canned_http(row.done(0.2), gone) as server, pytest.raises(RemoteUnavailable) as caught:
+        row.call((server, 0.3))
+    assert caught.value.code == "remote.output", "its download failed"
+    for _ in range(2):  # the second time as after a task that was killed before it published
+        with canned_http(row.done(0.2), Reply(200, row.png)) as server:
+            row.call((server, 0.3))
+        assert row.spent == 0.2
+    with canned_http(row.done(0.25), Reply(200, row.png)) as server:
+        row.call((server, 0.3))
+    assert row.spent == 0.25, "what it costs more than was settled counts"
+
+
+def test_a_job_that_is_done_once_more_is_counted_once_more(row: Row) -> None:
+    failed = {"code": "memory", "message": "out of memory", "exit_code": 70}
+    over = row.status(state="failed", price=0.1, error=failed)
+    with canned_http(row.status(), over) as server, pytest.raises(RemoteUnavailable):
+        row.call((server, 0.3))
+    assert row.spent == 0.1
+    with canned_http(row.done(0.1), Reply(200, row.png)) as server:
+        row.call((server, 0.3))
+    assert row.spent == 0.2, "it had failed: this is another attempt of the API's"
+    with canned_http(row.status(), row.done(0.1), Reply(200, row.png)) as server:
+        row.call((server, 0.3))
+    assert row.spent == pytest.approx(0.3), "the API had forgotten it and did it anew"
+
+
+def test_a_job_that_is_found_failed_again_is_counted_once(row: Row) -> None:
+    error = {"code": "face.none", "message": "no face", "exit_code": 65}
+    for _ in range(2):
+        over = row.status(state="failed", price=0.1, error=error)
+        with canned_http(over) as server, pytest.raises(BadInput, match="no face"):
+            row.call((server, 0.3))
+        assert row.spent == 0.1
