@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
+import tempfile
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 
 from include.contracts.manifest import KeyMaterial, Manifest, RemoteCall
 from include.contracts.remote import JobFile, JobInput, JobRequest, JobStatus
@@ -219,9 +221,11 @@ class _Call:
         job = self.job
         check_promise(job, self.model.max_bytes)
         files = {}
+        # Fresh: an endpoint that was tried before may have left files under the same names.
+        root = Path(tempfile.mkdtemp(prefix="out-", dir=self.ctx.scratch))
         for name, blob in job.outputs.items():
-            folder = self.ctx.scratch / "out" / name
-            folder.mkdir(parents=True)
+            folder = root / name
+            folder.mkdir()
             path = folder / blob.filename
             api.download(job, name, path)
             check_media(path, blob.media_type)

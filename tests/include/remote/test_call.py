@@ -213,3 +213,15 @@ def test_a_job_that_is_found_failed_again_is_counted_once(row: Row) -> None:
         with canned_http(over) as server, pytest.raises(BadInput, match="no face"):
             row.call((server, 0.3))
         assert row.spent == 0.1
+
+
+def test_the_next_endpoint_makes_what_the_first_did_not_deliver(row: Row) -> None:
+    with (
+        canned_http(row.done(), Reply(200, b"other bytes")) as first,
+        canned_http(row.done(), Reply(200, row.png)) as second,
+    ):
+        made = row.call((first, 0.2), (second, 0.2))
+    assert made.cost.remote.endpoint == "api-1"
+    path, _ = made.files["open-000"]
+    assert path.read_bytes() == row.png
+    assert len(row.warned) == 1
