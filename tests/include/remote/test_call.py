@@ -225,3 +225,13 @@ def test_the_next_endpoint_makes_what_the_first_did_not_deliver(row: Row) -> Non
     path, _ = made.files["open-000"]
     assert path.read_bytes() == row.png
     assert len(row.warned) == 1
+
+
+@pytest.mark.parametrize("price", [float("inf"), float("nan"), 1e300, 1_000_001, -1])
+def test_a_price_that_is_none_is_refused_and_the_reservation_stands(row: Row, price: float) -> None:
+    with canned_http(row.done(price)) as server:
+        with pytest.raises(RemoteUnavailable, match=r"keep to the contract.*price") as caught:
+            row.call((server, 0.2))
+        assert len(server.requests) == 1, "nothing is fetched"
+    assert caught.value.code == "remote.answer"
+    assert row.spent == 0.2
