@@ -23,7 +23,7 @@ from include.errors import (
     Usage,
 )
 from include.keys import chunk_material
-from include.remote.breaker import Breaker
+from include.remote.breaker import Breaker, rules_of
 from include.remote.budget import Ledger
 from include.remote.client import Api
 from include.remote.config import Endpoint, Model, Remotes
@@ -109,9 +109,10 @@ class Caller:
         )
         raise type(decisive)(said, code=decisive.code)
 
-    def breaker(self, ctx: StageContext, endpoint: str) -> Breaker:
+    def breaker(self, ctx: StageContext, endpoint: Endpoint) -> Breaker:
         """The breaker of an endpoint, one for all threads."""
-        return self.breakers.setdefault(endpoint, Breaker(ctx.cache.store, endpoint))
+        made = Breaker(ctx.cache.store, endpoint.name, rules_of(endpoint))
+        return self.breakers.setdefault(endpoint.name, made)
 
 
 @dataclass
@@ -128,7 +129,7 @@ class _Call:
 
     def make(self, request: JobRequest) -> Output:
         limit = self._limit()
-        breaker = self.caller.breaker(self.ctx, self.endpoint.name)
+        breaker = self.caller.breaker(self.ctx, self.endpoint)
         token = breaker.enter()
         fine: bool | None = None  # what is not its doing says nothing about the endpoint
         reason = ""
