@@ -197,6 +197,11 @@ class Breaker:
         """As it is now."""
         return self._read()[1]
 
+    def admits(self) -> bool:
+        """Whether a call would be let through now; none is announced by asking."""
+        state = self.state()
+        return state.state == "closed" or allow(state, self._clock(), self.rules, "") is not None
+
     def enter(self) -> str:
         """Ask to make a call.
 
