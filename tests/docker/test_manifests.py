@@ -257,6 +257,27 @@ def test_only_signing_pods_see_the_signing_key():
     assert seen == {"io"}
 
 
+@pytest.mark.parametrize("path", sorted(KUBERNETES.glob("pods/*.yaml")), ids=lambda p: p.stem)
+def test_what_decides_what_is_published_is_named_and_mounted(path):
+    """``check_told`` compares the names; here: the file of each is in a volume, and has to be."""
+    spec = documents(path)[0]["spec"]
+    [container] = spec["containers"]
+    named = {variable["name"]: variable["value"] for variable in container["env"]}
+    wanted = {"UNDERSTUDY_CONSENT_KEYS", "UNDERSTUDY_REVOKED"}
+    if path.stem == "io":
+        wanted |= {f"UNDERSTUDY_{n}" for n in ("SIGNER_CHAIN", "SIGNER_KEY", "TRUST_ANCHORS")}
+    assert wanted <= set(named)
+    mounted = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    for name in wanted:
+        place = named[name]
+        assert place in mounted or place.rpartition("/")[0] in mounted, name
+    assert all("subPath" not in mount for mount in mounted.values()), "it would never change"
+    [revoked] = [volume for volume in spec["volumes"] if volume["name"] == "revoked"]
+    entry = named["UNDERSTUDY_REVOKED"].rpartition("/")[2]
+    assert revoked["configMap"]["items"] == [{"key": entry, "path": entry}]
+    assert not revoked["configMap"].get("optional")
+
+
 def test_stages_reach_names_and_the_store_and_nobody_reaches_them():
     policies = {part["metadata"]["name"]: part["spec"] for part in of_kind("NetworkPolicy")}
     assert policies["deny-all"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
@@ -293,8 +314,14 @@ def test_namespaces_of_stages_are_restricted():
 
 
 def test_what_is_named_exists():
-    """Config maps, accounts and priority classes that pods name; secrets are made by others."""
+    """Config maps, accounts and priority classes that pods name; secrets are made by others.
+
+    So is the list of who revoked: it would be lost when the manifests are applied again.
+    """
     made = {(part["kind"], part["metadata"]["name"]) for _, part in manifests()}
+    assert ("ConfigMap", "understudy-revoked") not in made
+    assert "understudy-revoked" in (PROJECT / "docker/README.md").read_text()
+    made.add(("ConfigMap", "understudy-revoked"))
     for path in KUBERNETES.glob("pods/*.yaml"):
         spec = documents(path)[0]["spec"]
         assert ("ServiceAccount", spec["serviceAccountName"]) in made

@@ -51,7 +51,7 @@ def cluster(tmp_path, monkeypatch, worker):
         ProcessLauncher(tmp_path / "worker-python", tmp_path),
         config_maps={
             name: {}
-            for name in ("understudy-worker", "understudy-signer", "understudy-consent-keys")
+            for name in ("understudy-worker", "understudy-consent-keys", "understudy-revoked")
         },
         secrets={"understudy-store": {"AWS_ACCESS_KEY_ID": "key"}, "understudy-signer": {}},
     )

@@ -10,6 +10,7 @@ import re
 import threading
 
 import pytest
+import yaml
 
 from include import errors
 from include.contracts.stage import StageRequest, StageResult
@@ -234,6 +235,22 @@ def test_a_secret_that_is_missing_is_named(store, shard, worker, cluster, pod_co
     with pytest.raises(errors.Misconfigured, match="understudy-store") as caught:
         operator("ingest_recipients", shard).execute(pod_context)
     assert caught.value.code == "pod.config"
+
+
+def test_no_pod_is_started_that_would_not_know_who_revoked(
+    store, shard, worker, cluster, pod_context, monkeypatch, tmp_path
+):
+    from operators.runtimes.pod_settings import TEMPLATES
+
+    cpu = yaml.safe_load((TEMPLATES / "cpu.yaml").read_text())
+    del cpu["spec"]["containers"][0]["env"]
+    (tmp_path / "cpu.yaml").write_text(yaml.safe_dump(cpu))
+    monkeypatch.setenv("UNDERSTUDY_POD_TEMPLATES", str(tmp_path))
+    monkeypatch.setenv("UNDERSTUDY_REVOKED", str(tmp_path / "revoked.txt"))
+    with pytest.raises(errors.Misconfigured, match="UNDERSTUDY_REVOKED") as caught:
+        operator("ingest_recipients", shard).execute(pod_context)
+    assert caught.value.code == "pod.settings"
+    assert not cluster.created
 
 
 @pytest.mark.parametrize(
