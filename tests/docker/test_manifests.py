@@ -201,6 +201,20 @@ def test_the_exporter_names_what_airflow_tells_as_keda_asks_for_it():
     assert asked <= named
 
 
+LOG_PROVIDERS = {"s3": "amazon", "cloudwatch": "amazon", "gs": "google", "wasb": "microsoft-azure"}
+
+
+def test_the_values_ask_for_no_provider_that_the_image_lacks():
+    """Airflow imports what keeps logs elsewhere when it starts, in every process."""
+    config = yaml.safe_load((KUBERNETES / "values.yaml").read_text())["config"]
+    place = config.get("logging", {}).get("remote_base_log_folder", "")
+    wanted = {LOG_PROVIDERS[place.partition("://")[0]]} if place else set()
+    wanted.add(re.fullmatch(r"airflow\.providers\.(\w+)\..*", config["core"]["auth_manager"])[1])
+    lock = (PROJECT / "docker/airflow/requirements.txt").read_text()
+    for provider in wanted:
+        assert f"\napache-airflow-providers-{provider}==" in lock
+
+
 def test_a_scaled_object_with_a_misspelt_field_is_found():
     wrong = copy.deepcopy(of_kind("ScaledObject")[0])
     wrong["spec"]["maxReplicas"] = wrong["spec"].pop("maxReplicaCount")
