@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import copy
+import os
 import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -91,7 +98,8 @@ def test_every_object_is_valid_for_three_versions(validate):
     named = [item for item in manifests() if item[1]["kind"] != "ScaledObject"]
     templates = [(path.name, documents(path)[0]) for path in sorted(KUBERNETES.glob("pods/*.yaml"))]
     assert len(templates) == 4
-    assert validate(named + templates) == []
+    [job] = documents(KUBERNETES / "settings.yaml")
+    assert validate([*named, *templates, ("settings", job)]) == []
 
 
 def test_the_validation_finds_a_misspelt_field(validate):
@@ -159,6 +167,58 @@ def test_scaled_objects_follow_kedas_documentation_and_scale_what_the_values_mak
         assert pool in {each["pool_name"] for each in pools}
         for metric in ("airflow_pool_queued_slots", "airflow_pool_running_slots"):
             assert f'{metric}{{pool="{pool}"}}' in trigger["metadata"]["query"]
+
+
+def settings_job():
+    """The job's container and its pod."""
+    [job] = documents(KUBERNETES / "settings.yaml")
+    spec = job["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    return container, spec
+
+
+def test_the_job_makes_the_pools_and_variables_that_the_dags_ask_for(tmp_path):
+    """Its own command, on a database of our own."""
+    database = tmp_path / "airflow.db"
+    container, _ = settings_job()
+    values = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+    chart = {values["data"]["metadataSecretName"]: "connection"}
+    chart[values["fernetKeySecretName"]] = "fernet-key"
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(PROJECT),
+        "AIRFLOW_HOME": str(tmp_path),
+    }
+    secret = {
+        "connection": f"sqlite:///{database}",
+        "fernet-key": base64.urlsafe_b64encode(b"k" * 32).decode(),
+    }
+    for variable in container["env"]:
+        asked = variable.get("valueFrom", {}).get("secretKeyRef")
+        if asked:
+            assert chart[asked["name"]] == asked["key"]
+        env[variable["name"]] = secret[asked["key"]] if asked else variable["value"]
+    for command in (["airflow", "db", "migrate"], container["args"]):
+        subprocess.run(command, check=True, env=env, cwd=PROJECT, capture_output=True)
+    with contextlib.closing(sqlite3.connect(database)) as made:
+        pools = dict(made.execute("select pool, slots from slot_pool").fetchall())
+        variables = {name for (name,) in made.execute("select key from variable")}
+    [quota] = of_kind("ResourceQuota")
+    assert pools["cpu"] == int(quota["spec"]["hard"]["pods"])
+    assert pools["io"] == 8
+    assert {"understudy_review_hours", "understudy_briefs", "understudy_drift_policy"} <= variables
+
+
+def test_the_job_runs_read_only_without_rights_and_as_the_values_image():
+    container, spec = settings_job()
+    values = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+    image = values["images"]["airflow"]
+    assert container["image"] == f"{image['repository']}:{image['tag']}"
+    assert spec["securityContext"] == values["securityContexts"]["pod"]
+    assert container["securityContext"] == values["securityContexts"]["containers"]
+    assert spec["automountServiceAccountToken"] is False
+    assert values["airflowHome"] in {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
 class Gauges(dict):
