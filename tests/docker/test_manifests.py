@@ -353,7 +353,10 @@ def test_what_decides_what_is_published_is_named_and_mounted(path):
 
 
 def test_stages_reach_names_and_the_store_and_nobody_reaches_them():
-    policies = {part["metadata"]["name"]: part["spec"] for part in of_kind("NetworkPolicy")}
+    policies = {
+        part["metadata"]["name"]: part["spec"] for part in of_kind("NetworkPolicy")
+        if part["metadata"]["namespace"] == "understudy-stages"
+    }  # fmt: skip
     assert policies["deny-all"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     others = [spec for name, spec in policies.items() if name != "deny-all"]
     assert all("ingress" not in spec for spec in others)
@@ -364,6 +367,32 @@ def test_stages_reach_names_and_the_store_and_nobody_reaches_them():
         if "ipBlock" in to
     ]  # fmt: skip
     assert all("169.254.0.0/16" in block["except"] for block in blocks)
+
+
+def test_with_the_charts_policies_those_who_need_airflow_still_reach_it():
+    """After the chart's templates: its policy of the API server lets in nobody but these peers,
+    that of StatsD Airflow and these, those of workers and triggerers not the API server."""
+    values = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+    assert values["networkPolicies"]["enabled"] is True
+    peers = values["apiServer"]["networkPolicy"]["ingress"]["from"]
+    ours = {"podSelector": {"matchLabels": {"tier": "airflow", "release": "airflow"}}}
+    assert ours in peers, "tasks, scheduler and triggerer, which speak to it all the time"
+    assert any("namespaceSelector" in peer for peer in peers), "people, by way of an ingress"
+    [monitoring] = [
+        peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        for peer in values["statsd"]["extraNetworkPolicies"]
+    ]
+    for scaled in of_kind("ScaledObject"):
+        server = scaled["spec"]["triggers"][0]["metadata"]["serverAddress"]
+        assert f".{monitoring}:" in server
+    [logs] = [
+        part["spec"] for part in of_kind("NetworkPolicy")
+        if part["metadata"]["namespace"] == "understudy"
+    ]  # fmt: skip
+    [rule] = logs["ingress"]
+    assert {port["port"] for port in rule["ports"]} == {8793, 8794}
+    [peer] = rule["from"]
+    assert peer["podSelector"]["matchLabels"]["component"] == "api-server"
 
 
 def test_each_budget_leaves_its_component_drainable():
