@@ -352,6 +352,28 @@ def test_what_decides_what_is_published_is_named_and_mounted(path):
     assert not revoked["configMap"].get("optional")
 
 
+def test_airflow_plans_by_the_consent_keys_and_revocations_that_pods_publish_by():
+    """Both are checked when a campaign is planned, long before a pod starts."""
+    values = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+    named = {variable["name"]: variable["value"] for variable in values["env"]}
+    volumes = {volume["name"]: volume for volume in values["volumes"]}
+    mounts = {mount["name"]: mount for mount in values["volumeMounts"]}
+    [cpu] = documents(KUBERNETES / "pods/cpu.yaml")
+    theirs = {volume["name"]: volume for volume in cpu["spec"]["volumes"]}
+    for name, variable in (
+        ("consent-keys", "UNDERSTUDY_CONSENT_KEYS"), ("revoked", "UNDERSTUDY_REVOKED"),
+    ):  # fmt: skip
+        assert volumes[name] == theirs[name]
+        assert named[variable].startswith(mounts[name]["mountPath"])
+        assert mounts[name]["readOnly"] is True
+        assert "subPath" not in mounts[name], "it would never change"
+    keys = [
+        part["metadata"]["namespace"] for part in of_kind("ConfigMap")
+        if part["metadata"]["name"] == "understudy-consent-keys"
+    ]  # fmt: skip
+    assert sorted(keys) == ["understudy", "understudy-stages"]
+
+
 def test_stages_reach_names_and_the_store_and_nobody_reaches_them():
     policies = {
         part["metadata"]["name"]: part["spec"] for part in of_kind("NetworkPolicy")
