@@ -261,14 +261,17 @@ class _Attempt:
 
 
 def _goes_on_here(deferred: Any) -> BaseException:
-    """The same deferral, but the task goes on with our operator's method.
+    """The same deferral, but with our trigger, and the task goes on with our operator's method.
 
     What that has to know travels in the trigger's event: ``dag.test()`` drops a deferral's own
     arguments.
     """
     from airflow.sdk.exceptions import TaskDeferred
 
-    return TaskDeferred(trigger=deferred.trigger, method_name=RESUME, timeout=deferred.timeout)
+    from operators.runtimes.pod_trigger import StagePodTrigger
+
+    trigger = StagePodTrigger(**deferred.trigger.serialize()[1])
+    return TaskDeferred(trigger=trigger, method_name=RESUME, timeout=deferred.timeout)
 
 
 def _is_api_error(error: Exception) -> bool:
