@@ -188,6 +188,16 @@ def load_consent(data: bytes | None, *, where: str = "consent record") -> Signed
         ) from error
 
 
+def row_scope(*, speaks: bool, recorded: bool) -> set[str]:
+    """What a recipient has to allow.
+
+    Args:
+        speaks: whether the mouth is moved.
+        recorded: whether to a recording of the person; a synthesised voice is nobody's.
+    """
+    return {"face_swap"} | ({"lip_sync"} if speaks else set()) | ({"voice"} if recorded else set())
+
+
 def verify_consent(
     signed: SignedConsent,
     *,

@@ -21,13 +21,18 @@ from include.consent import (
 )
 from include.contracts.live import Canary
 from include.contracts.manifest import BackendRef
-from include.contracts.plan import ShardPlan
+from include.contracts.plan import ShardPlan, SourceRef, UnitPlan
 from include.errors import BadBrief, ConsentError, UnderstudyError
+from include.gate import check_consents
+from include.inputs import ref_of_bytes
 from include.keys import row_materials
 from include.live import backend_ref, current, in_canary, set_live
 from include.planning import plan_campaign, shard_size
 from include.settings import Settings
+from include.stages.context import Events, StageContext
+from include.stages.specs import STAGES
 from include.store import DirectoryStore, open_store
+from include.store.cache import ArtifactCache
 
 BRIEF = """
 campaign: spring
@@ -260,6 +265,51 @@ def test_a_bad_row_is_rejected_by_itself(
     breaks(campaign)
     campaign.write()
     assert reject_code(campaign) == code
+
+
+def recorded(campaign: Campaign, *scope: str) -> None:
+    """Give the first row a recording of the person's voice, and a record that names it."""
+    audio = campaign.root / "anna.wav"
+    audio.write_bytes(b"sound")
+    photo = campaign.root / "anna.jpg"
+    campaign.consent("anna.json", photo, set(scope), audio_sha256=sha(audio))
+    campaign.rows[0] = campaign.rows[0].replace("anna.jpg,,", "anna.jpg,anna.wav,")
+    campaign.write()
+
+
+def test_a_recording_is_used_only_with_consent_to_the_voice(campaign: Campaign) -> None:
+    campaign.add("anna")
+    recorded(campaign, "face_swap", "lip_sync", "voice")
+    assert campaign.plan().accepted == 1
+    recorded(campaign, "face_swap", "lip_sync")
+    assert reject_code(campaign) == "consent.scope"
+
+
+def test_consent_to_the_voice_is_asked_for_again_before_anything_is_released(
+    campaign: Campaign, tmp_path: Path
+) -> None:
+    campaign.add("anna")
+    recorded(campaign, "face_swap", "lip_sync", "voice")
+    plan = campaign.plan()
+    shard = campaign.shard(plan)
+    cache = ArtifactCache(open_store(plan.store), "acme")
+
+    def check(unit: UnitPlan) -> None:
+        check_consents(
+            StageContext(
+                STAGES["sign"], shard, unit, cache, tmp_path, campaign.settings, Events("sign"), "r"
+            )
+        )
+
+    check(shard.rows[0])
+    recorded(campaign, "face_swap", "lip_sync")
+    blob = ref_of_bytes("anna.json", record := (campaign.root / "anna.json").read_bytes())
+    cache.store.put(cache.blob_key(blob.sha256), record)
+    source = SourceRef(blob=blob, origin="anna.json")
+    unit = shard.rows[0]
+    with pytest.raises(ConsentError, match="voice") as caught:
+        check(unit.model_copy(update={"sources": {**unit.sources, "consent": source}}))
+    assert caught.value.code == "consent.scope"
 
 
 def test_a_campaign_of_bad_rows_only_says_why(campaign: Campaign) -> None:
