@@ -40,6 +40,7 @@ from include.garbage import uncollected
 from include.inputs import Inputs, keep_again, open_inputs
 from include.keys import Chosen, row_materials, template_materials
 from include.live import chosen_for, live_states
+from include.provenance.identity import anchors_digest
 from include.rows import RowCheck
 from include.settings import Settings
 from include.sharding import MAX_SHARDS, choose_shard_size, load_times
@@ -294,15 +295,17 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
 
     Raises:
         BadBrief: ``table.no_usable_row``: every row was rejected.
+        Usage: the configured trust anchors cannot be read.
     """
     store = open_store(settings.store)
     draft = Draft.model_validate_json(store.get(ref["draft"]))
     brief, template = draft.brief, draft.template
     rejects = rejects_csv(draft.rejects)
     size = shard_size(len(draft.rows), brief, template, settings)
+    anchors = anchors_digest()
     with uncollected():
         shards = [
-            _shard(draft, arm, tuple(arm.rows[i : i + size]), settings)
+            _shard(draft, arm, tuple(arm.rows[i : i + size]), settings, anchors)
             for arm in _arms(draft, settings)
             for i in range(0, len(arm.rows), size)
         ]
@@ -413,11 +416,19 @@ def _arms(draft: Draft, settings: Settings) -> list[_Arm]:
     return sorted(arms.values(), key=lambda arm: arm.template is not template)
 
 
-def _shard(draft: Draft, arm: _Arm, rows: tuple[UnitPlan, ...], settings: Settings) -> ShardPlan:
+def _shard(
+    draft: Draft,
+    arm: _Arm,
+    rows: tuple[UnitPlan, ...],
+    settings: Settings,
+    anchors: str | None,
+) -> ShardPlan:
     """A shard's plan, its rows with their key material."""
     brief, template = draft.brief, arm.template
     keyed = (
-        row.model_copy(update={"materials": row_materials(brief, template, row, arm.backends)})
+        row.model_copy(
+            update={"materials": row_materials(brief, template, row, arm.backends, anchors)}
+        )
         for row in rows
     )
     first, last = rows[0], rows[-1]

@@ -33,7 +33,8 @@ def run(ctx: StageContext, artifact: str) -> Output | Hold:
     """Sign one video, if its verdict and its consents allow it.
 
     Outputs: ``video`` (MP4 with an embedded C2PA manifest, Trusted against the configured
-    anchors). A row whose verdict is review and that nobody answered yet is held.
+    anchors). Facts: ``verdict``, ``signature``, and ``run``, which made it. A row whose verdict is
+    review and that nobody answered yet is held.
 
     Raises:
         Refused: blocked, rejected in review, or without consent.
@@ -54,7 +55,7 @@ def run(ctx: StageContext, artifact: str) -> Output | Hold:
     )
     return Output(
         {"video": (signed, "video/mp4")},
-        {"verdict": released[0], "signature": asdict(facts)},
+        {"verdict": released[0], "signature": asdict(facts), "run": ctx.run_id},
     )
 
 

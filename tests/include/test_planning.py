@@ -22,12 +22,14 @@ from include.consent import (
 from include.contracts.live import Canary
 from include.contracts.manifest import BackendRef
 from include.contracts.plan import ShardPlan, SourceRef, UnitPlan
-from include.errors import BadBrief, ConsentError, UnderstudyError
+from include.errors import BadBrief, ConsentError, UnderstudyError, Usage
 from include.gate import check_consents
 from include.inputs import ref_of_bytes
 from include.keys import row_materials
 from include.live import backend_ref, current, in_canary, set_live
 from include.planning import plan_campaign, shard_size
+from include.remote.config import Step
+from include.remote.fallback import with_step
 from include.settings import Settings
 from include.stages.context import Events, StageContext
 from include.stages.specs import STAGES
@@ -170,6 +172,28 @@ def test_renewed_consent_changes_no_key(campaign: Campaign) -> None:
     before = keys(campaign)
     campaign.consent("anna.json", campaign.root / "anna.jpg", {"face_swap", "lip_sync"})
     assert changed(before, keys(campaign)) == set()
+
+
+def test_other_trust_anchors_sign_again_and_without_any_configured_keys_stay(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UNDERSTUDY_TRUST_ANCHORS", raising=False)
+    campaign.add("anna")
+    before = keys(campaign)
+    row = campaign.shard(campaign.plan()).rows[0]
+    assert row.materials["sign"].params == {"campaign": "spring", "recipient": "anna"}
+    path = tmp_path / "anchors.pem"
+    monkeypatch.setenv("UNDERSTUDY_TRUST_ANCHORS", str(path))
+    with pytest.raises(Usage, match=r"UNDERSTUDY_TRUST_ANCHORS.*anchors\.pem"):
+        campaign.plan()
+    path.write_text("a root")
+    one = keys(campaign)
+    assert changed(before, one) == {"sign", "publish"}
+    path.write_text("another root")
+    assert changed(one, keys(campaign)) == {"sign", "publish"}
+    shard = campaign.shard(campaign.plan())
+    fallen = with_step(shard, "upscale", Step(backend="lanczos")).rows[0]
+    assert fallen.materials["sign"].params == shard.rows[0].materials["sign"].params
 
 
 def test_a_presenter_chosen_by_photo_is_keyed_by_its_pixels_not_by_its_name(
