@@ -176,7 +176,10 @@ class LocalInputs(Inputs):
         self._stamps: dict[Path, _Stamp] = {}
 
     def _inside(self, path: Path) -> Path:
-        real = path.resolve()
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError) as error:  # the latter: links in a circle
+            raise BadMedia(f"{path} cannot be opened ({error})", code="file.unreadable") from error
         if not any(real.is_relative_to(root) for root in self._roots):
             allowed = ", ".join(str(root) for root in self._roots)
             raise BadMedia(
@@ -209,8 +212,8 @@ class LocalInputs(Inputs):
 
     def read(self, name: str) -> bytes:
         """See ``Inputs.read``."""
-        path = self._path(name)
         try:
+            path = self._path(name)
             if path.stat().st_size > MAX_TEXT:
                 raise BadMedia(f"{name} is larger than {MAX_TEXT >> 20} MiB", code="file.too_large")
             return path.read_bytes()
@@ -280,7 +283,7 @@ class StoreInputs(Inputs):
 
     def read(self, name: str) -> bytes:
         """See ``Inputs.read``."""
-        info = self._source.head(check_relative(name))
+        info = self._source.head(_key(name))
         if info is None:
             raise self._missing(name)
         return self._read(info)
@@ -320,8 +323,8 @@ class StoreInputs(Inputs):
         wanted: list[str] = []
         for name in dict.fromkeys(names):
             try:
-                wanted.append(check_key(check_relative(name)))
-            except (BadInput, Usage) as error:
+                wanted.append(_key(name))
+            except BadInput as error:
                 errors[name] = BadMedia(error.message, code="path.bad")
         infos = heads(self._source, "", wanted)
         errors.update({name: self._missing(name) for name in wanted if name not in infos})
@@ -338,6 +341,18 @@ class StoreInputs(Inputs):
                 if hashlib.file_digest(stream, "sha256").hexdigest() != blob.sha256:
                     raise _changed(name)
             store.put_file(key, path)
+
+
+def _key(name: str) -> str:
+    """A file's name as the key of an object.
+
+    Raises:
+        BadMedia: ``path.traversal`` or ``path.bad``: no object is called so.
+    """
+    try:
+        return check_key(check_relative(name))
+    except Usage as error:
+        raise BadMedia(error.message, code="path.bad") from error
 
 
 def keep_again(units: Iterable[UnitPlan], brief: str, tenant: str, settings: Settings) -> None:
@@ -395,10 +410,13 @@ def open_inputs(uri: str, settings: Settings) -> Inputs:
         settings: roots and state folder.
 
     Raises:
-        BadBrief: the brief is outside the roots (``path.outside``).
+        BadBrief: the brief is outside the roots (``path.outside``), or no file is called so.
     """
     if uri.startswith("s3://"):
-        return StoreInputs(uri, settings)
+        try:
+            return StoreInputs(uri, settings)
+        except Usage as error:  # no object has such a key
+            raise BadBrief(error.message, code="path.bad") from error
     try:
         return LocalInputs(Path(uri), settings)
     except StoreUnavailable:

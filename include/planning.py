@@ -185,12 +185,10 @@ def parse_brief(inputs: Inputs, overrides: dict[str, Any] | None = None) -> tupl
             field.
     """
     try:
-        data = yaml.safe_load(inputs.read(inputs.brief))
+        text = inputs.read(inputs.brief)
     except BadInput as error:
         raise BadBrief(f"brief {inputs.origin}: {error.message}", code="brief.missing") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        text = " ".join(str(error).split())
-        raise BadBrief(f"brief {inputs.origin} is not YAML: {text}", code="brief.yaml") from error
+    data = _load_yaml(text, inputs.origin)
     if not isinstance(data, dict):
         raise BadBrief(f"brief {inputs.origin} is not a YAML mapping", code="brief.yaml")
     if overrides and overrides.get("tier"):
@@ -205,7 +203,30 @@ def parse_brief(inputs: Inputs, overrides: dict[str, Any] | None = None) -> tupl
             for item in error.errors()
         )
         raise BadBrief(f"brief {inputs.origin}: {problems}", code="brief.field") from error
-    return brief, digest_json(brief.model_dump(mode="json"))
+    try:
+        return brief, digest_json(brief.model_dump(mode="json"))
+    except ValueError as error:
+        raise BadBrief(
+            f"brief {inputs.origin}: it holds a number or text that JSON cannot ({error}); write "
+            "finite numbers and valid Unicode",
+            code="brief.field",
+        ) from error
+
+
+def _load_yaml(text: bytes, origin: str) -> Any:
+    """What a brief's YAML says; whatever the loader trips over is the brief's fault.
+
+    A value that is no date, number or boolean ends in any of its conversions' own errors.
+    """
+    try:
+        return yaml.safe_load(text)
+    except RecursionError as error:
+        raise BadBrief(
+            f"brief {origin} is not YAML: it is nested too deep", code="brief.yaml"
+        ) from error
+    except (yaml.YAMLError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        said = " ".join(str(error).split())
+        raise BadBrief(f"brief {origin} is not YAML: {said}", code="brief.yaml") from error
 
 
 def _keep(inputs: Inputs, name: str, store: ObjectStore, tenant: str) -> SourceRef:

@@ -249,6 +249,15 @@ def _folder(c: Campaign) -> None:
     (c.root / "anna.jpg").mkdir()
 
 
+def _loop(c: Campaign) -> None:
+    (c.root / "anna.jpg").unlink()
+    (c.root / "anna.jpg").symlink_to("anna.jpg")
+
+
+def _long_name(c: Campaign) -> None:
+    c.rows[0] = c.rows[0].replace("anna.json", "a" * 300)
+
+
 def _no_consent_file(c: Campaign) -> None:
     (c.root / "anna.json").unlink()
 
@@ -275,6 +284,8 @@ def _expired(c: Campaign) -> None:
         (_absolute, "path.outside"),
         (_link_out, "path.outside"),
         (_folder, "file.unreadable"),
+        (_loop, "file.unreadable"),
+        (_long_name, "file.unreadable"),
         (_no_consent_file, "consent.missing"),
         (_garbled_consent, "consent.unreadable"),
         (_swapped_photo, "consent.face"),
@@ -349,6 +360,14 @@ def test_a_campaign_of_bad_rows_only_says_why(campaign: Campaign) -> None:
     [
         ("campaign: [", "brief.yaml", "not YAML"),
         ("- a\n- b\n", "brief.yaml", "mapping"),
+        ("campaign: 2026-13-45", "brief.yaml", r"brief\.yaml is not YAML: month"),
+        ("campaign: !!bool maybe", "brief.yaml", r"brief\.yaml is not YAML"),
+        ("campaign: !!timestamp today", "brief.yaml", r"brief\.yaml is not YAML"),
+        ("[" * 5000, "brief.yaml", r"brief\.yaml is not YAML.*deep"),
+        ("campaign: &a [*a]", "brief.field", r"brief\.yaml: campaign"),
+        (BRIEF + "budget: {currency: USD, limit: .inf}\n", "brief.field", r"brief\.yaml"),
+        (BRIEF.replace("ad.mp4", r'"\ud800"'), "brief.field", r"brief\.yaml"),
+        (BRIEF.replace("recipients.csv", "r" * 300), "file.unreadable", "rrr"),
         (BRIEF.replace("tenant: acme", "tenant: a/b"), "brief.field", "tenant"),
         (BRIEF + "colour: red\n", "brief.field", "colour"),
         (BRIEF + "policy: {required: [moon]}\n", "brief.field", "moon"),
@@ -357,7 +376,25 @@ def test_a_campaign_of_bad_rows_only_says_why(campaign: Campaign) -> None:
         (BRIEF.replace("recipients.csv", "no.csv"), "file.missing", r"no\.csv"),
         (BRIEF.replace(", consent: presenter.json", ""), "consent.missing", "presenter"),
     ],
-    ids=["yaml", "list", "tenant", "unknown", "check", "unsupported", "video", "table", "consent"],
+    ids=[
+        "yaml",
+        "list",
+        "no date",
+        "no bool",
+        "no time",
+        "deep",
+        "anchor",
+        "infinite",
+        "surrogate",
+        "long name",
+        "tenant",
+        "unknown",
+        "check",
+        "unsupported",
+        "video",
+        "table",
+        "consent",
+    ],
 )
 def test_a_wrong_brief_is_refused_with_the_field(
     campaign: Campaign, text: str, code: str, said: str
