@@ -31,6 +31,7 @@ from include.provenance.state import exclusive, state_dir, write_atomic
 
 KEYS_ENV = "UNDERSTUDY_CONSENT_KEYS"
 MAX_BYTES = 64 * 1024
+"""Largest consent file that is read."""
 
 
 def consent_keys_dir() -> Path:

@@ -44,12 +44,17 @@ class Inputs(ABC):
     """The brief's name inside the folder."""
 
     @abstractmethod
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, most: int = MAX_TEXT) -> bytes:
         """Read a small file whole (the brief, the table, a consent record).
+
+        Args:
+            name: relative to the brief.
+            most: bytes that it may have; no more is read.
 
         Raises:
             BadMedia: it does not exist or cannot be read (``file.missing``,
-                ``file.unreadable``), or lies outside the allowed folders (``path.outside``).
+                ``file.unreadable``), is larger (``file.too_large``), or lies outside the allowed
+                folders (``path.outside``).
         """
 
     @abstractmethod
@@ -68,12 +73,14 @@ class Inputs(ABC):
             BadInput: it cannot be read any more, or has changed.
         """
 
-    def read_many(self, names: Iterable[str]) -> dict[str, bytes | BadInput]:
-        """Read many small files; for each name its bytes, or the error."""
+    def read_many(
+        self, names: Iterable[str], *, most: int = MAX_TEXT
+    ) -> dict[str, bytes | BadInput]:
+        """Read many small files, of ``most`` bytes each; for each name its bytes, or the error."""
 
         def read(name: str) -> bytes | BadInput:
             try:
-                return self.read(name)
+                return self.read(name, most=most)
             except BadInput as error:
                 return error
 
@@ -210,15 +217,16 @@ class LocalInputs(Inputs):
         except (BadMedia, OSError):
             return None
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, most: int = MAX_TEXT) -> bytes:
         """See ``Inputs.read``."""
         try:
-            path = self._path(name)
-            if path.stat().st_size > MAX_TEXT:
-                raise BadMedia(f"{name} is larger than {MAX_TEXT >> 20} MiB", code="file.too_large")
-            return path.read_bytes()
+            with self._path(name).open("rb") as stream:
+                data = stream.read(most + 1)
         except OSError as error:
             raise BadMedia(f"{name}: {error.strerror}", code="file.unreadable") from error
+        if len(data) > most:
+            raise _too_large(name, most)
+        return data
 
     def describe(self, names: Iterable[str]) -> dict[str, BlobRef | BadInput]:
         """See ``Inputs.describe``."""
@@ -281,26 +289,28 @@ class StoreInputs(Inputs):
     def _missing(self, name: str) -> BadMedia:
         return BadMedia(f"{name} does not exist at {self._source.uri}", code="file.missing")
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, most: int = MAX_TEXT) -> bytes:
         """See ``Inputs.read``."""
         info = self._source.head(_key(name))
         if info is None:
             raise self._missing(name)
-        return self._read(info)
+        return self._read(info, most)
 
-    def _read(self, info: ObjectInfo) -> bytes:
-        if info.size > MAX_TEXT:
-            raise BadMedia(f"{info.key} is larger than {MAX_TEXT >> 20} MiB", code="file.too_large")
+    def _read(self, info: ObjectInfo, most: int) -> bytes:
+        if info.size > most:
+            raise _too_large(info.key, most)
         return self._source.get(info.key)
 
-    def read_many(self, names: Iterable[str]) -> dict[str, bytes | BadInput]:
+    def read_many(
+        self, names: Iterable[str], *, most: int = MAX_TEXT
+    ) -> dict[str, bytes | BadInput]:
         """See ``Inputs.read_many``; whether they exist is known from one listing."""
         found: dict[str, bytes | BadInput] = {}
         infos = self._look_up(names, found)
 
         def read(info: ObjectInfo) -> bytes | BadInput:
             try:
-                return self._read(info)
+                return self._read(info, most)
             except BadInput as error:
                 return error
             except ObjectMissing:
@@ -381,6 +391,16 @@ def keep_again(units: Iterable[UnitPlan], brief: str, tenant: str, settings: Set
             raise _changed(name)
     for error in inputs.keep_many(blobs, store, tenant).values():
         raise error
+
+
+def _too_large(name: str, most: int) -> BadMedia:
+    units = ((20, "MiB"), (10, "KiB"), (0, "bytes"))
+    shift, unit = next(found for found in units if most >> found[0])
+    return BadMedia(
+        f"{name} is larger than {most >> shift} {unit}, the most that is read of it; check that "
+        "it is the right file",
+        code="file.too_large",
+    )
 
 
 def _changed(name: str) -> BadMedia:

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from include.consent import load_consent, verify_consent
+from include.consent import MAX_BYTES, load_consent, verify_consent
 from include.contracts.base import Contract, digest_json
 from include.contracts.brief import Brief, FaceLike
 from include.contracts.live import LiveState
@@ -247,8 +247,12 @@ def _check_presenter(
             "record, or take 'consent' out of policy.required",
             code="consent.missing",
         )
+    try:
+        record = inputs.read(brief.template.consent, most=MAX_BYTES)
+    except BadInput as error:
+        raise BadBrief(f"brief {inputs.origin}: {error.message}", code=error.code) from error
     verify_consent(
-        load_consent(inputs.read(brief.template.consent)),
+        load_consent(record),
         tenant=brief.tenant,
         campaign=brief.campaign,
         now=now,

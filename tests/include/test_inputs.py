@@ -46,6 +46,24 @@ def test_a_name_that_no_store_has_is_bad_media_however_it_is_read(
         assert found.code == "path.bad"
 
 
+@pytest.mark.parametrize("where", ["bucket", "folder"])
+def test_no_more_is_read_of_a_file_than_is_asked_for(
+    bucket: inputs.StoreInputs, settings: Settings, tmp_path: Path, where: str
+) -> None:
+    source: inputs.Inputs = bucket
+    if where == "folder":
+        source = inputs.LocalInputs(tmp_path / "bucket/brief.yaml", settings)
+    whole = b"id,face,consent"
+    assert source.read("recipients.csv", most=len(whole)) == whole
+    assert source.read_many(["recipients.csv"], most=len(whole)) == {"recipients.csv": whole}
+    with pytest.raises(BadMedia, match=r"recipients\.csv is larger than 14 bytes") as caught:
+        source.read("recipients.csv", most=len(whole) - 1)
+    assert caught.value.code == "file.too_large"
+    found = source.read_many(["recipients.csv"], most=len(whole) - 1)["recipients.csv"]
+    assert isinstance(found, BadMedia)
+    assert found.code == "file.too_large"
+
+
 def test_a_brief_whose_key_cannot_be_opened_is_a_bad_brief(settings: Settings) -> None:
     with pytest.raises(BadBrief, match="briefs"):
         inputs.open_inputs("s3://bucket/briefs/./brief.yaml", settings)

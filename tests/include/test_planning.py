@@ -266,6 +266,11 @@ def _garbled_consent(c: Campaign) -> None:
     (c.root / "anna.json").write_text("{}")
 
 
+def _huge_consent(c: Campaign) -> None:
+    with (c.root / "anna.json").open("ab") as stream:
+        stream.truncate(64 * 1024 + 1)
+
+
 def _swapped_photo(c: Campaign) -> None:
     (c.root / "anna.jpg").write_bytes(b"somebody else")
 
@@ -288,6 +293,7 @@ def _expired(c: Campaign) -> None:
         (_long_name, "file.unreadable"),
         (_no_consent_file, "consent.missing"),
         (_garbled_consent, "consent.unreadable"),
+        (_huge_consent, "file.too_large"),
         (_swapped_photo, "consent.face"),
         (_expired, "consent.expired"),
     ],
@@ -421,6 +427,15 @@ def test_the_presenters_consent_must_be_for_this_very_video(campaign: Campaign) 
     with pytest.raises(ConsentError) as caught:
         campaign.plan()
     assert caught.value.code == "consent.face"
+
+
+def test_the_presenters_consent_is_not_read_whatever_its_size(campaign: Campaign) -> None:
+    campaign.add("anna")
+    with (campaign.root / "presenter.json").open("ab") as stream:
+        stream.truncate(64 * 1024 + 1)
+    with pytest.raises(BadBrief, match=r"brief\.yaml: .*presenter\.json.*64 KiB") as caught:
+        campaign.plan()
+    assert caught.value.code == "file.too_large"
 
 
 def test_a_store_path_that_is_a_file_is_named(campaign: Campaign, tmp_path: Path) -> None:
