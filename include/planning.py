@@ -278,7 +278,8 @@ def validate_rows(
         ref: what ``read_brief`` returned.
         settings: the environment's settings.
         now: the time that consent is judged at; default now.
-        only: recipient ids to keep; others are left out silently.
+        only: recipient ids to keep; others are left out silently, also those that would be
+            rejected.
 
     Returns:
         The reference for ``plan_shards``, with ``accepted`` and ``rejected`` counts.
@@ -297,7 +298,8 @@ def validate_rows(
     check = RowCheck(draft.brief, inputs, settings, now or datetime.now(UTC))
     with uncollected():
         taken, refused = check.rows(chosen, store)
-    rejects = list(table.rejects)
+    # What is wrong with the header concerns every row.
+    rejects = [r for r in table.rejects if not only or r.line == 1 or r.recipient in only]
     for row, problem in refused:
         message = f"{name} line {row.line} ({row.id}): {problem.message}"
         reject = Reject(line=row.line, recipient=row.id, code=problem.code, message=message)
@@ -340,6 +342,7 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
     store.put(f"{prefix}/rejects.csv", rejects)
     if not draft.rows:
         reasons = "; ".join(reject.message for reject in draft.rejects[:3])
+        reasons = reasons or "there is no row that was asked for"
         raise BadBrief(
             f"{brief.recipients}: no row can be rendered ({reasons}); all reasons are in "
             f"{settings.store}/{prefix}/rejects.csv",

@@ -591,6 +591,27 @@ def test_only_chosen_recipients_are_planned(campaign: Campaign) -> None:
     assert [row.id for row in campaign.shard(plan).rows] == ["ben"]
 
 
+def test_rows_that_were_not_asked_for_are_not_rejected_either(campaign: Campaign) -> None:
+    for ident in ("anna", "ben", "cem"):
+        campaign.add(ident)
+    campaign.rows[0] = campaign.rows[0].replace(",en,", ",not a tag,")
+    campaign.rows[2] = campaign.rows[2].replace("cem.jpg", "nowhere.jpg")
+    campaign.write()
+
+    def rejected(*only: str) -> list[tuple[str, str]]:
+        plan = campaign.plan(overrides={"only": list(only)})
+        assert [row.id for row in campaign.shard(plan).rows] == ["ben"]
+        return [(reject.recipient, reject.code) for reject in plan.rejects]
+
+    assert rejected("ben") == []
+    assert rejected("ben", "anna") == [("anna", "row.locale")]
+    assert rejected("ben", "cem") == [("cem", "photo.missing")]
+    with pytest.raises(BadBrief, match="line 2: locale"):
+        campaign.plan(overrides={"only": ["anna"]})
+    with pytest.raises(BadBrief, match="no row that was asked for"):
+        campaign.plan(overrides={"only": ["dora"]})
+
+
 LANCZOS = backend_ref("upscale", "lanczos")
 
 
