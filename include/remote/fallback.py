@@ -170,12 +170,21 @@ def with_step(shard: ShardPlan, stage: str, step: Step) -> ShardPlan:
     keyed = template_materials(brief, shard.template.sources, shard.chunk_s, chosen)
     template = shard.template.model_copy(update={"materials": keyed})
     rows = tuple(
-        row.model_copy(update={"materials": row_materials(brief, template, row, chosen)})
+        row.model_copy(
+            update={"materials": row_materials(brief, template, row, chosen, _anchors(row))}
+        )
         for row in shard.rows
     )
     return shard.model_copy(
         update={"brief": brief, "backends": chosen, "template": template, "rows": rows}
     )
+
+
+def _anchors(row: UnitPlan) -> str | None:
+    """The trust anchors that a row was planned with."""
+    planned = row.materials.get("sign")
+    anchors: str | None = planned.params.get("anchors") if planned else None
+    return anchors
 
 
 def fall(
