@@ -31,6 +31,7 @@ from include.provenance.state import exclusive, state_dir, write_atomic
 
 KEYS_ENV = "UNDERSTUDY_CONSENT_KEYS"
 MAX_BYTES = 64 * 1024
+"""Largest consent file that is read."""
 
 
 def consent_keys_dir() -> Path:
@@ -186,6 +187,16 @@ def load_consent(data: bytes | None, *, where: str = "consent record") -> Signed
             code="consent.unreadable",
             where=where,
         ) from error
+
+
+def row_scope(*, speaks: bool, recorded: bool) -> set[str]:
+    """What a recipient has to allow.
+
+    Args:
+        speaks: whether the mouth is moved.
+        recorded: whether to a recording of the person; a synthesised voice is nobody's.
+    """
+    return {"face_swap"} | ({"lip_sync"} if speaks else set()) | ({"voice"} if recorded else set())
 
 
 def verify_consent(

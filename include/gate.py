@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from include.consent import load_consent, verify_consent
+from include.consent import load_consent, row_scope, verify_consent
 from include.contracts.consent import ConsentRecord
 from include.contracts.plan import UnitPlan
 from include.errors import ConsentError
@@ -27,7 +27,7 @@ def check_consents(ctx: StageContext) -> Consents:
         ConsentError: with the row in the message.
     """
     unit = ctx.unit
-    scope = {"face_swap", "lip_sync"} if unit.lip_sync else {"face_swap"}
+    scope = row_scope(speaks=unit.lip_sync, recorded="audio" in unit.sources)
     recipient = _verify(ctx, unit, scope)
     template = ctx.shard.template
     if "consent" in template.sources:

@@ -44,12 +44,17 @@ class Inputs(ABC):
     """The brief's name inside the folder."""
 
     @abstractmethod
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, most: int = MAX_TEXT) -> bytes:
         """Read a small file whole (the brief, the table, a consent record).
+
+        Args:
+            name: relative to the brief.
+            most: bytes that it may have; no more is read.
 
         Raises:
             BadMedia: it does not exist or cannot be read (``file.missing``,
-                ``file.unreadable``), or lies outside the allowed folders (``path.outside``).
+                ``file.unreadable``), is larger (``file.too_large``), or lies outside the allowed
+                folders (``path.outside``).
         """
 
     @abstractmethod
@@ -68,12 +73,14 @@ class Inputs(ABC):
             BadInput: it cannot be read any more, or has changed.
         """
 
-    def read_many(self, names: Iterable[str]) -> dict[str, bytes | BadInput]:
-        """Read many small files; for each name its bytes, or the error."""
+    def read_many(
+        self, names: Iterable[str], *, most: int = MAX_TEXT
+    ) -> dict[str, bytes | BadInput]:
+        """Read many small files, of ``most`` bytes each; for each name its bytes, or the error."""
 
         def read(name: str) -> bytes | BadInput:
             try:
-                return self.read(name)
+                return self.read(name, most=most)
             except BadInput as error:
                 return error
 
@@ -176,7 +183,10 @@ class LocalInputs(Inputs):
         self._stamps: dict[Path, _Stamp] = {}
 
     def _inside(self, path: Path) -> Path:
-        real = path.resolve()
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError) as error:  # the latter: links in a circle
+            raise BadMedia(f"{path} cannot be opened ({error})", code="file.unreadable") from error
         if not any(real.is_relative_to(root) for root in self._roots):
             allowed = ", ".join(str(root) for root in self._roots)
             raise BadMedia(
@@ -207,15 +217,16 @@ class LocalInputs(Inputs):
         except (BadMedia, OSError):
             return None
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, most: int = MAX_TEXT) -> bytes:
         """See ``Inputs.read``."""
-        path = self._path(name)
         try:
-            if path.stat().st_size > MAX_TEXT:
-                raise BadMedia(f"{name} is larger than {MAX_TEXT >> 20} MiB", code="file.too_large")
-            return path.read_bytes()
+            with self._path(name).open("rb") as stream:
+                data = stream.read(most + 1)
         except OSError as error:
             raise BadMedia(f"{name}: {error.strerror}", code="file.unreadable") from error
+        if len(data) > most:
+            raise _too_large(name, most)
+        return data
 
     def describe(self, names: Iterable[str]) -> dict[str, BlobRef | BadInput]:
         """See ``Inputs.describe``."""
@@ -278,26 +289,28 @@ class StoreInputs(Inputs):
     def _missing(self, name: str) -> BadMedia:
         return BadMedia(f"{name} does not exist at {self._source.uri}", code="file.missing")
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, most: int = MAX_TEXT) -> bytes:
         """See ``Inputs.read``."""
-        info = self._source.head(check_relative(name))
+        info = self._source.head(_key(name))
         if info is None:
             raise self._missing(name)
-        return self._read(info)
+        return self._read(info, most)
 
-    def _read(self, info: ObjectInfo) -> bytes:
-        if info.size > MAX_TEXT:
-            raise BadMedia(f"{info.key} is larger than {MAX_TEXT >> 20} MiB", code="file.too_large")
+    def _read(self, info: ObjectInfo, most: int) -> bytes:
+        if info.size > most:
+            raise _too_large(info.key, most)
         return self._source.get(info.key)
 
-    def read_many(self, names: Iterable[str]) -> dict[str, bytes | BadInput]:
+    def read_many(
+        self, names: Iterable[str], *, most: int = MAX_TEXT
+    ) -> dict[str, bytes | BadInput]:
         """See ``Inputs.read_many``; whether they exist is known from one listing."""
         found: dict[str, bytes | BadInput] = {}
         infos = self._look_up(names, found)
 
         def read(info: ObjectInfo) -> bytes | BadInput:
             try:
-                return self._read(info)
+                return self._read(info, most)
             except BadInput as error:
                 return error
             except ObjectMissing:
@@ -320,8 +333,8 @@ class StoreInputs(Inputs):
         wanted: list[str] = []
         for name in dict.fromkeys(names):
             try:
-                wanted.append(check_key(check_relative(name)))
-            except (BadInput, Usage) as error:
+                wanted.append(_key(name))
+            except BadInput as error:
                 errors[name] = BadMedia(error.message, code="path.bad")
         infos = heads(self._source, "", wanted)
         errors.update({name: self._missing(name) for name in wanted if name not in infos})
@@ -338,6 +351,18 @@ class StoreInputs(Inputs):
                 if hashlib.file_digest(stream, "sha256").hexdigest() != blob.sha256:
                     raise _changed(name)
             store.put_file(key, path)
+
+
+def _key(name: str) -> str:
+    """A file's name as the key of an object.
+
+    Raises:
+        BadMedia: ``path.traversal`` or ``path.bad``: no object is called so.
+    """
+    try:
+        return check_key(check_relative(name))
+    except Usage as error:
+        raise BadMedia(error.message, code="path.bad") from error
 
 
 def keep_again(units: Iterable[UnitPlan], brief: str, tenant: str, settings: Settings) -> None:
@@ -368,6 +393,16 @@ def keep_again(units: Iterable[UnitPlan], brief: str, tenant: str, settings: Set
         raise error
 
 
+def _too_large(name: str, most: int) -> BadMedia:
+    units = ((20, "MiB"), (10, "KiB"), (0, "bytes"))
+    shift, unit = next(found for found in units if most >> found[0])
+    return BadMedia(
+        f"{name} is larger than {most >> shift} {unit}, the most that is read of it; check that "
+        "it is the right file",
+        code="file.too_large",
+    )
+
+
 def _changed(name: str) -> BadMedia:
     return BadMedia(
         f"{name} changed while the campaign was planned; run again when it is complete",
@@ -395,10 +430,13 @@ def open_inputs(uri: str, settings: Settings) -> Inputs:
         settings: roots and state folder.
 
     Raises:
-        BadBrief: the brief is outside the roots (``path.outside``).
+        BadBrief: the brief is outside the roots (``path.outside``), or no file is called so.
     """
     if uri.startswith("s3://"):
-        return StoreInputs(uri, settings)
+        try:
+            return StoreInputs(uri, settings)
+        except Usage as error:  # no object has such a key
+            raise BadBrief(error.message, code="path.bad") from error
     try:
         return LocalInputs(Path(uri), settings)
     except StoreUnavailable:

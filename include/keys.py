@@ -125,7 +125,11 @@ def template_materials(
 
 
 def row_materials(
-    brief: Brief, template: UnitPlan, row: UnitPlan, chosen: Chosen | None = None
+    brief: Brief,
+    template: UnitPlan,
+    row: UnitPlan,
+    chosen: Chosen | None = None,
+    anchors: Sha256 | None = None,
 ) -> Materials:
     """Key material of what is made for one recipient.
 
@@ -134,6 +138,7 @@ def row_materials(
         template: the template, with its materials for the same backends.
         row: the recipient.
         chosen: backends by stage, where they are not the defaults.
+        anchors: digest of the roots that signatures have to lead to, where they are configured.
     """
     made: Materials = dict(template.materials)
     source = {name: ref.blob.sha256 for name, ref in row.sources.items()}
@@ -186,7 +191,8 @@ def row_materials(
     )
     _measured(made, "measure_render", "render", {})
     title = {"campaign": brief.campaign, "recipient": row.id}
-    _add(made, "sign", params=title)
+    # What leads to other roots is no release any more, however good the signature.
+    _add(made, "sign", params=title | ({"anchors": anchors} if anchors else {}))
     _add(made, "publish", params=title)
     return {name: material for name, material in made.items() if name not in template.materials}
 

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from include.consent import load_consent, verify_consent
+from include.consent import MAX_BYTES, load_consent, verify_consent
 from include.contracts.base import Contract, digest_json
 from include.contracts.brief import Brief, FaceLike
 from include.contracts.live import LiveState
@@ -40,6 +40,7 @@ from include.garbage import uncollected
 from include.inputs import Inputs, keep_again, open_inputs
 from include.keys import Chosen, row_materials, template_materials
 from include.live import chosen_for, live_states
+from include.provenance.identity import anchors_digest
 from include.rows import RowCheck
 from include.settings import Settings
 from include.sharding import MAX_SHARDS, choose_shard_size, load_times
@@ -184,12 +185,10 @@ def parse_brief(inputs: Inputs, overrides: dict[str, Any] | None = None) -> tupl
             field.
     """
     try:
-        data = yaml.safe_load(inputs.read(inputs.brief))
+        text = inputs.read(inputs.brief)
     except BadInput as error:
         raise BadBrief(f"brief {inputs.origin}: {error.message}", code="brief.missing") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        text = " ".join(str(error).split())
-        raise BadBrief(f"brief {inputs.origin} is not YAML: {text}", code="brief.yaml") from error
+    data = _load_yaml(text, inputs.origin)
     if not isinstance(data, dict):
         raise BadBrief(f"brief {inputs.origin} is not a YAML mapping", code="brief.yaml")
     if overrides and overrides.get("tier"):
@@ -204,7 +203,30 @@ def parse_brief(inputs: Inputs, overrides: dict[str, Any] | None = None) -> tupl
             for item in error.errors()
         )
         raise BadBrief(f"brief {inputs.origin}: {problems}", code="brief.field") from error
-    return brief, digest_json(brief.model_dump(mode="json"))
+    try:
+        return brief, digest_json(brief.model_dump(mode="json"))
+    except ValueError as error:
+        raise BadBrief(
+            f"brief {inputs.origin}: it holds a number or text that JSON cannot ({error}); write "
+            "finite numbers and valid Unicode",
+            code="brief.field",
+        ) from error
+
+
+def _load_yaml(text: bytes, origin: str) -> Any:
+    """What a brief's YAML says; whatever the loader trips over is the brief's fault.
+
+    A value that is no date, number or boolean ends in any of its conversions' own errors.
+    """
+    try:
+        return yaml.safe_load(text)
+    except RecursionError as error:
+        raise BadBrief(
+            f"brief {origin} is not YAML: it is nested too deep", code="brief.yaml"
+        ) from error
+    except (yaml.YAMLError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        said = " ".join(str(error).split())
+        raise BadBrief(f"brief {origin} is not YAML: {said}", code="brief.yaml") from error
 
 
 def _keep(inputs: Inputs, name: str, store: ObjectStore, tenant: str) -> SourceRef:
@@ -225,8 +247,12 @@ def _check_presenter(
             "record, or take 'consent' out of policy.required",
             code="consent.missing",
         )
+    try:
+        record = inputs.read(brief.template.consent, most=MAX_BYTES)
+    except BadInput as error:
+        raise BadBrief(f"brief {inputs.origin}: {error.message}", code=error.code) from error
     verify_consent(
-        load_consent(inputs.read(brief.template.consent)),
+        load_consent(record),
         tenant=brief.tenant,
         campaign=brief.campaign,
         now=now,
@@ -252,7 +278,8 @@ def validate_rows(
         ref: what ``read_brief`` returned.
         settings: the environment's settings.
         now: the time that consent is judged at; default now.
-        only: recipient ids to keep; others are left out silently.
+        only: recipient ids to keep; others are left out silently, also those that would be
+            rejected.
 
     Returns:
         The reference for ``plan_shards``, with ``accepted`` and ``rejected`` counts.
@@ -271,7 +298,8 @@ def validate_rows(
     check = RowCheck(draft.brief, inputs, settings, now or datetime.now(UTC))
     with uncollected():
         taken, refused = check.rows(chosen, store)
-    rejects = list(table.rejects)
+    # What is wrong with the header concerns every row.
+    rejects = [r for r in table.rejects if not only or r.line == 1 or r.recipient in only]
     for row, problem in refused:
         message = f"{name} line {row.line} ({row.id}): {problem.message}"
         reject = Reject(line=row.line, recipient=row.id, code=problem.code, message=message)
@@ -294,15 +322,17 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
 
     Raises:
         BadBrief: ``table.no_usable_row``: every row was rejected.
+        Usage: the configured trust anchors cannot be read.
     """
     store = open_store(settings.store)
     draft = Draft.model_validate_json(store.get(ref["draft"]))
     brief, template = draft.brief, draft.template
     rejects = rejects_csv(draft.rejects)
     size = shard_size(len(draft.rows), brief, template, settings)
+    anchors = anchors_digest()
     with uncollected():
         shards = [
-            _shard(draft, arm, tuple(arm.rows[i : i + size]), settings)
+            _shard(draft, arm, tuple(arm.rows[i : i + size]), settings, anchors)
             for arm in _arms(draft, settings)
             for i in range(0, len(arm.rows), size)
         ]
@@ -312,6 +342,7 @@ def plan_shards(ref: dict[str, Any], settings: Settings) -> CampaignPlan:
     store.put(f"{prefix}/rejects.csv", rejects)
     if not draft.rows:
         reasons = "; ".join(reject.message for reject in draft.rejects[:3])
+        reasons = reasons or "there is no row that was asked for"
         raise BadBrief(
             f"{brief.recipients}: no row can be rendered ({reasons}); all reasons are in "
             f"{settings.store}/{prefix}/rejects.csv",
@@ -413,11 +444,19 @@ def _arms(draft: Draft, settings: Settings) -> list[_Arm]:
     return sorted(arms.values(), key=lambda arm: arm.template is not template)
 
 
-def _shard(draft: Draft, arm: _Arm, rows: tuple[UnitPlan, ...], settings: Settings) -> ShardPlan:
+def _shard(
+    draft: Draft,
+    arm: _Arm,
+    rows: tuple[UnitPlan, ...],
+    settings: Settings,
+    anchors: str | None,
+) -> ShardPlan:
     """A shard's plan, its rows with their key material."""
     brief, template = draft.brief, arm.template
     keyed = (
-        row.model_copy(update={"materials": row_materials(brief, template, row, arm.backends)})
+        row.model_copy(
+            update={"materials": row_materials(brief, template, row, arm.backends, anchors)}
+        )
         for row in rows
     )
     first, last = rows[0], rows[-1]

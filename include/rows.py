@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TypeVar
 
-from include.consent import load_consent, verify_consent
+from include.consent import MAX_BYTES, load_consent, row_scope, verify_consent
 from include.contracts.brief import Brief
 from include.contracts.manifest import BlobRef
 from include.contracts.plan import SourceRef, UnitPlan
@@ -50,7 +50,7 @@ class RowCheck:
             The units that were taken, without key material, and the rows that were not, with why.
         """
         self._media = self._inputs.describe([m for row in rows for m in (row.face, row.audio) if m])
-        self._consents = self._inputs.read_many(row.consent for row in rows)
+        self._consents = self._inputs.read_many((row.consent for row in rows), most=MAX_BYTES)
         taken: dict[str, UnitPlan] = {}
         refused: list[Problem] = []
         for row in rows:
@@ -75,7 +75,7 @@ class RowCheck:
             tenant=self._brief.tenant,
             campaign=self._brief.campaign,
             now=self._now,
-            scope={"face_swap", "lip_sync"} if speaks else {"face_swap"},
+            scope=row_scope(speaks=speaks, recorded=bool(row.audio)),
             face_sha256=sources["face"].blob.sha256,
             audio_sha256=sources["audio"].blob.sha256 if row.audio else None,
             revoked=self._revoked,

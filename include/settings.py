@@ -177,10 +177,20 @@ class Settings:
         return Path(configured) if configured else self.state / "consent"
 
     def revoked_records(self) -> frozenset[str]:
-        """Ids of consent records that were revoked."""
+        """Ids of consent records that were revoked.
+
+        Raises:
+            Usage: a file is named and cannot be read: nobody knows what is revoked then.
+        """
         if self.revoked is None:
             return frozenset()
-        lines = self.revoked.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = self.revoked.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Usage(
+                f"UNDERSTUDY_REVOKED names {self.revoked}, which cannot be read ({error}); put the "
+                "file there, UTF-8 with one record id per line, or unset the variable"
+            ) from error
         return frozenset(line.strip() for line in lines if line.strip())
 
 

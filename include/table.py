@@ -17,6 +17,8 @@ REQUIRED = ("id", "face", "consent")
 MAX_SCRIPT = 800
 """Longest line to be spoken, in characters: about a minute of speech."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LOCALE = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,7}")
+"""The shape of a BCP 47 tag, also with the underscores that operating systems write."""
 _RESERVED = {"template"}
 _EXTRA = "\0extra"
 
@@ -159,6 +161,12 @@ def _row(line: int, record: dict[str, str]) -> Row:
             "letter or digit (names go into a column of their own)",
             code="row.id",
         )
+    locale = cells.get("locale") or "en"
+    if not _LOCALE.fullmatch(locale):
+        raise BadInput(
+            f"locale {locale[:40]!r} is not a language tag; write one such as en, de or pt-BR",
+            code="row.locale",
+        )
     if not cells["face"]:
         raise BadInput("no face; name the recipient's photo", code="photo.missing")
     if not cells["consent"]:
@@ -170,7 +178,7 @@ def _row(line: int, record: dict[str, str]) -> Row:
         consent=cells["consent"],
         audio=cells.get("audio") or None,
         script=fill_script(cells.get("script", ""), cells) or None,
-        locale=cells.get("locale") or "en",
+        locale=locale,
         voice=cells.get("voice") or None,
     )
 

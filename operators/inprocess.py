@@ -89,6 +89,11 @@ def prepare_database() -> None:
     if not stamp.exists() or stamp.read_text() != version:
         initdb()
         stamp.write_text(version)
+    load_settings()
+
+
+def load_settings() -> None:
+    """Load ``airflow_settings.yaml`` into the database; the pool ``cpu`` as settings say."""
     load_into_database(
         read_airflow_settings(
             PROJECT / "airflow_settings.yaml", cpu_slots=Settings.from_env().pool_slots

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from include.consent import row_scope
 from include.contracts.manifest import Manifest
 from include.contracts.plan import CampaignPlan, ShardPlan
 from include.errors import UnderstudyError
@@ -64,7 +65,7 @@ def brief_for(folder: Path, tenant: str, settings: Settings, recipients: int = R
     for row in rows:
         audio = folder / row["audio"] if row["audio"] else None
         row["consent"] = f"{tenant}/{row['id']}.json"
-        scope = {"face_swap", "lip_sync"}
+        scope = row_scope(speaks=True, recorded=bool(audio))
         write_consent(folder / row["consent"], tenant, scope, folder / row["face"], audio, settings)
     table = own / "recipients.csv"
     with table.open("w", newline="", encoding="utf-8") as stream:

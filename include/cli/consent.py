@@ -47,10 +47,16 @@ def _date(text: str) -> datetime:
 
 
 def _issue(args: argparse.Namespace) -> None:
+    scope = [part.strip() for part in args.scope.split(",") if part.strip()]
+    if args.audio and "voice" not in scope:
+        raise Usage(
+            f"--audio names a recording, which the scope {args.scope} does not allow to "
+            "use; add voice to --scope"
+        )
     signed = issue_consent(
         tenant=args.tenant,
         subject=args.subject,
-        scope=[part.strip() for part in args.scope.split(",") if part.strip()],
+        scope=scope,
         face_sha256=_digest(args.media),
         audio_sha256=_digest(args.audio) if args.audio else None,
         campaigns=args.campaign or ["*"],

@@ -95,7 +95,7 @@ class JobStatus(Contract):
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_mib: float = 0.0
-    price: float = Field(default=0.0, ge=0)
+    price: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False)
     """What the job costs so far, in ``currency``; owed also for a job that failed."""
     currency: str = "USD"
     error: JobError | None = None

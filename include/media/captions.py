@@ -18,13 +18,14 @@ def webvtt(text: str, start: float, stop: float, *, locale: str = "en") -> str:
         text: what is said; empty gives a file without cues.
         start: when it begins, seconds.
         stop: when it ends, seconds.
-        locale: BCP 47 tag, noted in the file.
+        locale: BCP 47 tag, noted in the file; whatever it holds, it stays one line of the header.
 
     Returns:
         A WebVTT document (W3C WebVTT).
     """
     cues = textwrap.wrap(text, LINE * 2, break_on_hyphens=False)
-    parts = ["WEBVTT", f"Language: {locale}", ""]
+    # An arrow or an empty line would end the header and begin a cue.
+    parts = ["WEBVTT", f"Language: {_escape(' '.join(locale.split()))}", ""]
     total = sum(len(cue) for cue in cues) or 1
     at = start
     for cue in cues:

@@ -9,6 +9,7 @@ development PKI is used.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import subprocess
@@ -176,6 +177,18 @@ def trust_anchors() -> str:
         return _read(configured, ANCHORS_ENV)
     root = state_dir() / "pki" / "root.crt"
     return root.read_text() if root.exists() else ""
+
+
+def anchors_digest() -> str | None:
+    """SHA-256 of the configured roots, by which signed videos are keyed; None without any.
+
+    Raises:
+        Usage: they cannot be read.
+    """
+    configured = os.environ.get(ANCHORS_ENV)
+    if not configured:
+        return None
+    return hashlib.sha256(_read(configured, ANCHORS_ENV).encode()).hexdigest()
 
 
 def _read(path: str | None, variable: str) -> str:

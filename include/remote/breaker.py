@@ -23,6 +23,8 @@ from pydantic import Field, ValidationError
 
 from include.contracts.base import Contract
 from include.errors import RemoteUnavailable
+from include.remote.config import Endpoint
+from include.remote.http import RETRY_AFTER_MAX_S, TRIES
 from include.remote.shared import SHARED
 from include.store import ObjectMissing, ObjectStore
 from include.store.lease import store_time
@@ -49,6 +51,18 @@ class Rules:
     open_max_s: float = 600.0
     probe_s: float = 120.0
     """After this long a probe without an outcome is given up, and another caller is the probe."""
+
+
+def rules_of(endpoint: Endpoint) -> Rules:
+    """The rules of an endpoint: a probe is given the time of its longest call.
+
+    That is ``total_s`` for the job, and one request with all its tries for what is around it.
+    """
+    longest = max(
+        model.total_s + TRIES * (model.connect_s + model.submit_s + RETRY_AFTER_MAX_S)
+        for model in endpoint.models
+    )
+    return Rules(probe_s=longest)
 
 
 class Outcome(Contract):
@@ -183,6 +197,11 @@ class Breaker:
         """As it is now."""
         return self._read()[1]
 
+    def admits(self) -> bool:
+        """Whether a call would be let through now; none is announced by asking."""
+        state = self.state()
+        return state.state == "closed" or allow(state, self._clock(), self.rules, "") is not None
+
     def enter(self) -> str:
         """Ask to make a call.
 
@@ -202,7 +221,8 @@ class Breaker:
     def _allowed(self, state: State, now: float, token: str) -> State:
         found = allow(state, now, self.rules, token)
         if found is None:
-            wait = max(0.0, state.until() - now) if state.state == "open" else self.rules.probe_s
+            probed = state.since + self.rules.probe_s
+            wait = max(0.0, (state.until() if state.state == "open" else probed) - now)
             raise RemoteUnavailable(
                 f"{self._endpoint} failed too often ({state.reason}); it is tried again in "
                 f"{wait:.0f} s",

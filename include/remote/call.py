@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
+import tempfile
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 
 from include.contracts.manifest import KeyMaterial, Manifest, RemoteCall
 from include.contracts.remote import JobFile, JobInput, JobRequest, JobStatus
@@ -21,10 +23,11 @@ from include.errors import (
     Usage,
 )
 from include.keys import chunk_material
-from include.remote.breaker import Breaker
+from include.remote.breaker import Breaker, rules_of
 from include.remote.budget import Ledger
 from include.remote.client import Api
 from include.remote.config import Endpoint, Model, Remotes
+from include.remote.http import UNSENT
 from include.remote.outputs import check_media, check_promise
 from include.remote.webhook import Bell
 from include.stages.context import Cost, Output, Span, StageContext
@@ -39,7 +42,7 @@ LOST_S = 60.0
 """How long a server may be unreachable, being restarted, while it has a job of ours."""
 GRACE_S = 15.0
 """What a server is given beyond our own time limit: ours comes first, and cancels."""
-NEVER_ACCEPTED = frozenset({"remote.busy", "remote.refused", "remote.token", "remote.upload"})
+NEVER_ACCEPTED = frozenset({"remote.busy", "remote.refused", "remote.token", UNSENT})
 """Codes of a submission that certainly made no job."""
 
 
@@ -106,9 +109,10 @@ class Caller:
         )
         raise type(decisive)(said, code=decisive.code)
 
-    def breaker(self, ctx: StageContext, endpoint: str) -> Breaker:
+    def breaker(self, ctx: StageContext, endpoint: Endpoint) -> Breaker:
         """The breaker of an endpoint, one for all threads."""
-        return self.breakers.setdefault(endpoint, Breaker(ctx.cache.store, endpoint))
+        made = Breaker(ctx.cache.store, endpoint.name, rules_of(endpoint))
+        return self.breakers.setdefault(endpoint.name, made)
 
 
 @dataclass
@@ -125,7 +129,7 @@ class _Call:
 
     def make(self, request: JobRequest) -> Output:
         limit = self._limit()
-        breaker = self.caller.breaker(self.ctx, self.endpoint.name)
+        breaker = self.caller.breaker(self.ctx, self.endpoint)
         token = breaker.enter()
         fine: bool | None = None  # what is not its doing says nothing about the endpoint
         reason = ""
@@ -155,14 +159,17 @@ class _Call:
     def _paid(self, request: JobRequest, limit: float | None) -> Output:
         cache, key = self.ctx.cache, self.material.key()
         ledger = Ledger(cache.store, cache.tenant, self.ctx.shard.brief.campaign)
-        reserved = ledger.reserve(key, self._price(), limit, self.model.currency)
+        price, currency = self._price(), self.model.currency
+        reserved = ledger.reserve(key, self.endpoint.name, price, limit, currency)
         api = Api(self.endpoint, self.model, self.caller.stop)
         try:
             self.job = api.submit(key, request, cache)
-        except UnderstudyError as error:
-            if error.code in NEVER_ACCEPTED:
+        except Exception as error:
+            none = not api.asked or getattr(error, "code", "") in NEVER_ACCEPTED
+            if none and reserved.fresh:  # else an earlier attempt may have left a job behind
                 ledger.settle(reserved, 0.0)
             raise
+        found = self.job.over
         try:
             self._wait(api)
             made = self._fetch(api) if self.job.state == "done" else None
@@ -172,7 +179,7 @@ class _Call:
             raise
         finally:  # until its price is known, a job that was accepted counts as reserved
             if self.job.over:
-                ledger.settle(reserved, self.job.price)
+                ledger.settle(reserved, self.job.price, job=self.job, found=found)
         if made is None:
             raise self._failed(self.job)
         return made
@@ -215,9 +222,11 @@ class _Call:
         job = self.job
         check_promise(job, self.model.max_bytes)
         files = {}
+        # Fresh: an endpoint that was tried before may have left files under the same names.
+        root = Path(tempfile.mkdtemp(prefix="out-", dir=self.ctx.scratch))
         for name, blob in job.outputs.items():
-            folder = self.ctx.scratch / "out" / name
-            folder.mkdir(parents=True)
+            folder = root / name
+            folder.mkdir()
             path = folder / blob.filename
             api.download(job, name, path)
             check_media(path, blob.media_type)

@@ -32,6 +32,8 @@ class Api:
     def __init__(self, endpoint: Endpoint, model: Model, stop: threading.Event) -> None:
         self.endpoint = endpoint
         self.model = model
+        self.asked = False
+        """Whether the server was asked for a job and did not say that inputs are missing."""
         self._http = Http(endpoint.url, endpoint.token, model.connect_s, model.submit_s, stop)
 
     def submit(self, key: str, request: JobRequest, cache: ArtifactCache) -> JobStatus:
@@ -49,9 +51,11 @@ class Api:
         body = request.model_dump_json().encode()
         blobs = {file.sha256: file for each in request.inputs for file in each.files.values()}
         for _ in range(_UPLOAD_ROUNDS):
+            self.asked = True
             answer = self._http.ask("POST", "/v1/jobs", body, {"Idempotency-Key": key})
             if answer.status != 409:
                 return self._status(answer, key)
+            self.asked = False
             problem = answer.problem()
             missing = [blobs[sha] for sha in problem.missing if sha in blobs]
             if not missing:

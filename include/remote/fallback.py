@@ -3,8 +3,10 @@
 Backend and scale are part of keys, so such a row is another artifact from there on. That is a fact
 about a planned row, kept beside its shard's plan and never in it::
 
-    <plan>.fallback/<unit>/<step>.json     a Fall: what it is made with now, and why
-    <plan>.fallback/plan-<digest>.json     the plan of the rows that fell to the same
+    <plan>.fallback/<unit>/<stage>-<step>.json  a Fall: what it is made with now, and why
+    <plan>.fallback/plan-<digest>.json          the plan of the rows that fell to the same
+
+Names without a stage are of an earlier release, and hold as well.
 
 Whoever works on a shard asks `parts` for what holds: the shard's own rows without those that fell,
 and a plan for each of the rest, with the template keyed for it as well. The first fall that is
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -117,17 +119,21 @@ def falls_of(store: ObjectStore, ref: ShardRef) -> dict[str, list[Fall]]:
 
 def _fallen(store: ObjectStore, ref: ShardRef) -> dict[str, list[Fall]]:
     found: dict[str, list[Fall]] = {}
+    for _, held in _records(store, ref):
+        found.setdefault(held.unit, []).append(held)
+    return found
+
+
+def _records(store: ObjectStore, ref: ShardRef) -> Iterator[tuple[str, Fall]]:
+    """Every step down with the key that it is kept under; a stage's in order."""
     prefix = _prefix(ref)
     for info in store.list(prefix):
         if "/" not in info.key[len(prefix) :]:
             continue
         try:
-            fall = Fall.model_validate_json(store.get(info.key))
+            yield info.key, Fall.model_validate_json(store.get(info.key))
         except (ObjectMissing, ValidationError) as error:
             log.warning("%s is left out: %s", info.key, error)
-            continue
-        found.setdefault(fall.unit, []).append(fall)
-    return found
 
 
 def _stored(store: ObjectStore, ref: ShardRef, shard: ShardPlan) -> ShardRef:
@@ -164,12 +170,21 @@ def with_step(shard: ShardPlan, stage: str, step: Step) -> ShardPlan:
     keyed = template_materials(brief, shard.template.sources, shard.chunk_s, chosen)
     template = shard.template.model_copy(update={"materials": keyed})
     rows = tuple(
-        row.model_copy(update={"materials": row_materials(brief, template, row, chosen)})
+        row.model_copy(
+            update={"materials": row_materials(brief, template, row, chosen, _anchors(row))}
+        )
         for row in shard.rows
     )
     return shard.model_copy(
         update={"brief": brief, "backends": chosen, "template": template, "rows": rows}
     )
+
+
+def _anchors(row: UnitPlan) -> str | None:
+    """The trust anchors that a row was planned with."""
+    planned = row.materials.get("sign")
+    anchors: str | None = planned.params.get("anchors") if planned else None
+    return anchors
 
 
 def fall(
@@ -192,7 +207,8 @@ def fall(
     shard = ShardPlan.model_validate_json(store.get(ref.plan))
     for held in before:
         shard = with_step(shard, held.stage, held.step)
-    for number in range(len(before) + 1, len(chain) + 1):
+    last = before[-1].number if before else 0  # more than there are, where one was left out
+    for number in range(last + 1, len(chain) + 1):
         step = chain[number - 1]
         try:
             lowered = with_step(shard, stage, step)
@@ -208,7 +224,7 @@ def fall(
             reason=f"{failed.code}: {failed.message}"[:1000],
             at=datetime.now(UTC),
         )
-        key = f"{_prefix(ref)}{failed.id}/{number:02}.json"
+        key = f"{_prefix(ref)}{failed.id}/{stage}-{number:02}.json"
         if not store.put_if_absent(key, made.model_dump_json().encode()):
             made = Fall.model_validate_json(store.get(key))
         return made
@@ -244,8 +260,9 @@ def exhausted(store: ObjectStore, ref: ShardRef, stage: str, failed: UnitResult)
         else "render again later, or declare another endpoint or a fallback in the file that "
         "UNDERSTUDY_REMOTE names, or set UNDERSTUDY_RUNTIME=local"
     )
-    for held in falls:
-        store.delete(f"{_prefix(ref)}{failed.id}/{held.number:02}.json")
+    for key, held in list(_records(store, ref)):
+        if (held.unit, held.stage) == (failed.id, stage):
+            store.delete(key)
     tried = "; ".join(f"({number}) {line}" for number, line in enumerate(lines, 1))
     message = f"{failed.id}: {stage} could not be made. Tried {tried}. To do: {todo}"
     return failed.model_copy(update={"code": "fallback.exhausted", "message": message[:4000]})

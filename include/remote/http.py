@@ -31,6 +31,9 @@ TRIES = 4
 """Of one request, the first included. All of them are safe to repeat."""
 BACKOFF_S, BACKOFF_MAX_S = 0.25, 8.0
 RETRY_AFTER_MAX_S = 60.0
+UNSENT = "preempted.unsent"
+"""Code when the task ended before the server can have got a request."""
+_UNCONNECTED = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -93,12 +96,15 @@ class Http:
         Raises:
             RemoteUnavailable: no answer, or an answer that is too long; ``remote.busy`` when the
                 server certainly did nothing.
-            Preempted: the task is being ended.
+            Preempted: the task is being ended; ``preempted.unsent`` when the server certainly did
+                nothing.
             Usage: ``remote.token``: the server does not know us.
         """
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         said, heard = "", False
         for number in range(tries):
+            if self.stop.is_set():
+                raise Preempted("the task is being ended", code=None if heard else UNSENT)
             wait = min(BACKOFF_MAX_S, BACKOFF_S * 2**number)
             try:
                 with self._open(method, path, data, headers) as response:
@@ -106,7 +112,7 @@ class Http:
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 said = f"{type(error).__name__}: {_plain(error)}"
                 # Anything else may have reached the server, its answer being lost.
-                heard |= not isinstance(error, urllib3.exceptions.NewConnectionError)
+                heard |= not isinstance(error, _UNCONNECTED)
             else:
                 if answer.status in (401, 403):
                     raise Usage(
@@ -120,7 +126,7 @@ class Http:
                 heard |= answer.status not in (429, 503)
                 wait = max(wait, retry_after(answer.headers))
             if number < tries - 1:
-                self._pause(wait * random.uniform(0.5, 1.0))
+                self.stop.wait(min(wait * random.uniform(0.5, 1.0), RETRY_AFTER_MAX_S))
         raise RemoteUnavailable(
             f"{method} {self.url}{path}: {said} ({tries} tries)",
             code="remote.unavailable" if heard else "remote.busy",

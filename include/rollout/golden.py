@@ -155,7 +155,11 @@ def render(
     run_id: str,
     start: Start | None = None,
 ) -> Arm:
-    """Render the golden campaign with one backend, and measure every video."""
+    """Render the golden campaign with one backend, and measure every video.
+
+    Raises:
+        Transient: a recipient failed for a reason that may pass.
+    """
     # A golden campaign shows no customer anything, and its media are not what has drifted.
     plan = plan_campaign(brief, settings, backends={stage: ref}, gated=False)
     run = run_campaign(
@@ -166,20 +170,20 @@ def render(
     rows = asset_rows(ArtifactCache(store, plan.tenant), shards, settings.core_hour)
     measured = {row.unit: render_measures(row.values) for row in rows if row.kind == "render"}
     units = [row.id for shard in shards for row in shard.rows]
-    problems = {}
-    for unit in units:
-        if unit not in measured:
-            problem = _problem(run, unit)
-            if problem and problem.retry:
-                raise Transient(f"{stage} with {ref.name}, {unit}: {problem.message}")
-            problems[unit] = (problem and problem.message) or "it was not measured"
+    failed = {unit: _failure(run, unit) for unit in units if unit not in measured}
+    for unit, found in failed.items():
+        if found and found.retry:
+            raise Transient(f"{stage} with {ref.name}, {unit}: {found.message}")
+    problems = {
+        unit: (found and found.message) or "it was not measured" for unit, found in failed.items()
+    }
     for unit, problem in problems.items():
         log.warning("%s with %s: no video for %s: %s", stage, ref.name, unit, problem)
     renders = {unit: measured.get(unit) or failed_measures() for unit in units}
     return Arm(renders, problems, plan)
 
 
-def _problem(run: Run, unit: str) -> UnitResult | None:
+def _failure(run: Run, unit: str) -> UnitResult | None:
     """Why a recipient has no video: the first stage that failed for it."""
     failed = [
         (found.status == "skipped", list(STAGES).index(stage), found)

@@ -19,6 +19,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from include.consent import row_scope
 from include.media.decode import VideoReader
 from include.media.encode import DeliveryWriter
 from include.media.pixels import rgb_to_yuv420
@@ -116,7 +117,8 @@ def _person(
         _longer_by(SAMPLES / like.audio, folder / audio, number)
     consent = f"consent/{ident}.json"
     voice = folder / audio if audio else None
-    write_consent(folder / consent, TENANT, {"face_swap", "lip_sync"}, face, voice, settings)
+    scope = row_scope(speaks=True, recorded=bool(audio))
+    write_consent(folder / consent, TENANT, scope, face, voice, settings)
     script = like.script or ""
     if not audio:  # what a recording says stays what it says
         script = script.replace(_name_of(like.id), name)

@@ -7,10 +7,10 @@ from typing import Any
 
 from include import VERSION
 from include.contracts.manifest import Manifest
-from include.errors import ProvenanceError
+from include.errors import ProvenanceError, Transient
 from include.features.collect import MEASURED, collected_values, row_manifests
 from include.gate import check_consents
-from include.provenance.verify import require_verified
+from include.provenance.verify import Verification, require_verified
 from include.stages.context import Hold, Output, StageContext
 from include.stages.placing import hold_place, place
 from include.verdict import release
@@ -39,16 +39,14 @@ def run(ctx: StageContext, artifact: str) -> Output | Hold:
     Raises:
         LeaseHeld: another version of the recipient's files goes out at this moment.
         Refused: blocked, rejected or without consent.
-        ProvenanceError: the signed file does not verify as Trusted.
+        ProvenanceError: the file that this run signed does not verify as Trusted.
+        Transient: one that an earlier run signed does not any more; it was taken out.
     """
     released = release(ctx.cache, ctx.unit)
     if released is None:
         return Hold("review.waiting", f"{ctx.unit.id}: waits for a person's answer")
     consents = check_consents(ctx)
-    try:
-        check = require_verified(ctx.fetch("sign", "video"))  # fetch checks the digest
-    except ProvenanceError as error:
-        raise ProvenanceError(f"{ctx.unit.id}: {error.message}", code=error.code) from error
+    check = _verified(ctx)
     report = ctx.scratch / "report.json"
     body = _report(ctx, released[0])
     body["consent"] = {
@@ -63,6 +61,25 @@ def run(ctx: StageContext, artifact: str) -> Output | Hold:
     lease = ctx.closing.enter_context(hold_place(ctx.cache, prefix))
     published = place(ctx.cache, lease, prefix, ctx.unit.key("publish"), report, copies)
     return Output({"report": (report, "application/json")}, {"published": published})
+
+
+def _verified(ctx: StageContext) -> Verification:
+    """Verify the signed file; one of an earlier run that fails is made to be signed again.
+
+    Roots are replaced and certificates end. What this run signed is not signed again: it would
+    fail like that for ever.
+    """
+    try:
+        return require_verified(ctx.fetch("sign", "video"))  # fetch checks the digest
+    except ProvenanceError as error:
+        if ctx.facts("sign").get("run") == ctx.run_id:
+            raise ProvenanceError(f"{ctx.unit.id}: {error.message}", code=error.code) from error
+        ctx.cache.quarantine("sign", ctx.unit.key("sign"))
+        raise Transient(
+            f"{ctx.unit.id}: what an earlier run signed holds no more and was taken out "
+            f"({error.message}); run the campaign again and it is signed anew",
+            code="provenance.outdated",
+        ) from error
 
 
 def _report(ctx: StageContext, verdict: str) -> dict[str, Any]:

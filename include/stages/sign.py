@@ -10,6 +10,7 @@ from include import VERSION
 from include.contracts.consent import ConsentRecord
 from include.contracts.plan import SourceRef
 from include.gate import Consents, check_consents
+from include.media import structure
 from include.media.mux import remux_mp4
 from include.provenance.manifest import (
     Agent,
@@ -25,15 +26,21 @@ from include.provenance.sign import sign_video
 from include.stages.context import Hold, Output, StageContext
 from include.verdict import release
 
-EMBEDDABLE = {"video/mp4", "video/quicktime", "image/jpeg", "image/png", "image/webp"}
-"""Media types that can be ingredients as they are."""
+EMBEDDABLE = {
+    "mp4": ("video/mp4", "video/quicktime"),
+    "jpeg": ("image/jpeg",),
+    "png": ("image/png",),
+    "webp": ("image/webp",),
+}
+"""Media types by container of what can be an ingredient as it is."""
 
 
 def run(ctx: StageContext, artifact: str) -> Output | Hold:
     """Sign one video, if its verdict and its consents allow it.
 
     Outputs: ``video`` (MP4 with an embedded C2PA manifest, Trusted against the configured
-    anchors). A row whose verdict is review and that nobody answered yet is held.
+    anchors). Facts: ``verdict``, ``signature``, and ``run``, which made it. A row whose verdict is
+    review and that nobody answered yet is held.
 
     Raises:
         Refused: blocked, rejected in review, or without consent.
@@ -54,7 +61,7 @@ def run(ctx: StageContext, artifact: str) -> Output | Hold:
     )
     return Output(
         {"video": (signed, "video/mp4")},
-        {"verdict": released[0], "signature": asdict(facts)},
+        {"verdict": released[0], "signature": asdict(facts), "run": ctx.run_id},
     )
 
 
@@ -105,18 +112,30 @@ def _agent(ctx: StageContext, artifact: str) -> Agent | None:
 
 def ingredients_of(ctx: StageContext) -> list[Ingredient]:
     """Template, photo and voice; titles are ids, never names."""
-    video = ctx.shard.template.sources["video"].blob
+    named = ctx.shard.template.sources["video"].blob.media_type
     template = ctx.source("video", of_template=True)
-    mime = video.media_type
-    if mime not in EMBEDDABLE:  # the library cannot read it: the same streams in MP4
+    mime = _media_type(template, structure.VIDEO_CONTAINERS, named)
+    if mime is None:  # the library cannot read it: the same streams in MP4
         template, mime = remux_mp4(template, ctx.scratch / "template.mp4"), "video/mp4"
     parts = [Ingredient("template", "parentOf", "template", mime, template)]
-    face = ctx.unit.sources["face"].blob
-    photo, mime = ctx.source("face"), face.media_type
-    if mime not in EMBEDDABLE:
+    named = ctx.unit.sources["face"].blob.media_type
+    photo = ctx.source("face")
+    mime = _media_type(photo, structure.IMAGE_CONTAINERS, named)
+    if mime is None:
         photo, mime = ctx.fetch("ingest_recipients/face", "photo"), "image/png"
     parts.append(Ingredient("recipient photo", "componentOf", "face", mime, photo))
     if ctx.unit.lip_sync:
         voice: Path = ctx.fetch("ingest_recipients/voice", "voice")
         parts.append(Ingredient("recipient voice", "componentOf", "voice", "audio/wav", voice))
     return parts
+
+
+def _media_type(path: Path, accepted: frozenset[str], named: str) -> str | None:
+    """What a source is embedded as, by its bytes, as it was taken in; None when it cannot be.
+
+    Its name decides only between names of the same container.
+    """
+    with path.open("rb") as file:
+        container = structure.sniff(path, file.read(structure.HEAD_BYTES), accepted)
+    types = EMBEDDABLE.get(container, ())
+    return named if named in types else next(iter(types), None)

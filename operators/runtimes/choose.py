@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from include.contracts.plan import ShardPlan
+    from include.remote.config import Endpoint
     from include.remote.routing import Load, Route
     from include.settings import Settings
     from include.store import ObjectStore
@@ -62,7 +63,7 @@ def choose_runtime(
     return HybridRuntime(local, remote, capacity, decide, lambda: _queued(context))
 
 
-def _endpoint(spec: StageSpec, shard: ShardPlan) -> str | None:
+def _endpoint(spec: StageSpec, shard: ShardPlan) -> Endpoint | None:
     """The first endpoint that offers what a shard's rows need of a stage."""
     from include.remote.config import load_remotes
 
@@ -70,7 +71,7 @@ def _endpoint(spec: StageSpec, shard: ShardPlan) -> str | None:
         return None
     backend = shard.rows[0].materials[spec.artifacts[-1]].backend
     offers = load_remotes().offering(spec.name, backend.name if backend else "")
-    return offers[0][0].name if offers else None
+    return offers[0][0] if offers else None
 
 
 def _decider(
@@ -78,10 +79,10 @@ def _decider(
     spec: StageSpec,
     shard: ShardPlan,
     store: ObjectStore,
-    endpoint: str | None,
+    endpoint: Endpoint | None,
     due: float | None,
 ) -> Callable[[Load], Route]:
-    from include.remote.breaker import Breaker
+    from include.remote.breaker import Breaker, rules_of
     from include.remote.routing import Work, route
     from include.sharding import OTHER_S, TASK_S, load_times
 
@@ -93,10 +94,12 @@ def _decider(
     rest = sum(TASK_S + rows * each[name] for name in later if name in each)
     seconds = TASK_S + rows * each.get(spec.name, OTHER_S)
     work = Work(seconds=seconds, rest_s=rest, deadline=due)
+    breaker = Breaker(store, endpoint.name, rules_of(endpoint)) if endpoint else None
 
     def decide(load: Load) -> Route:
-        works = endpoint and Breaker(store, endpoint).state().state == "closed"
-        return route(load, work, time.time(), endpoint if works else None)
+        # Also one that failed, once its time is over: nobody else would find out that it works.
+        api = endpoint.name if endpoint and breaker and breaker.admits() else None
+        return route(load, work, time.time(), api)
 
     return decide
 

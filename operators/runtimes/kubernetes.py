@@ -20,7 +20,13 @@ from include.errors import Misconfigured, Transient, UnderstudyError
 from include.stages.specs import StageSpec
 from operators.runtimes.base import OnEvent, Runtime, event_in
 from operators.runtimes.pod_failures import PodFailure, failure_of
-from operators.runtimes.pod_manifest import WORK, load_template, pod_manifest, work_label
+from operators.runtimes.pod_manifest import (
+    WORK,
+    check_told,
+    load_template,
+    pod_manifest,
+    work_label,
+)
 from operators.runtimes.pod_needs import PodNeeds, pod_needs
 from operators.runtimes.pod_records import PodRecord, read_record, record_key
 from operators.runtimes.pod_settings import PodSettings
@@ -75,6 +81,8 @@ class KubernetesRuntime(Runtime):
             TaskDeferred: the task is deferrable; it goes on in ``resume``.
         """
         attempt = _Attempt(request_uri, spec, self._settings, self._threads)
+        pod_class = attempt.needs.pod_class
+        check_told(load_template(self._settings, pod_class), pod_class, os.environ)
         self._pod = attempt.make(self._taker(on_event), spec.timeout)
         start = self._pod.execute_async if self._settings.deferrable else self._pod.execute_sync
         code = self._end(attempt, lambda: start(self._context))
@@ -253,14 +261,17 @@ class _Attempt:
 
 
 def _goes_on_here(deferred: Any) -> BaseException:
-    """The same deferral, but the task goes on with our operator's method.
+    """The same deferral, but with our trigger, and the task goes on with our operator's method.
 
     What that has to know travels in the trigger's event: ``dag.test()`` drops a deferral's own
     arguments.
     """
     from airflow.sdk.exceptions import TaskDeferred
 
-    return TaskDeferred(trigger=deferred.trigger, method_name=RESUME, timeout=deferred.timeout)
+    from operators.runtimes.pod_trigger import StagePodTrigger
+
+    trigger = StagePodTrigger(**deferred.trigger.serialize()[1])
+    return TaskDeferred(trigger=trigger, method_name=RESUME, timeout=deferred.timeout)
 
 
 def _is_api_error(error: Exception) -> bool:

@@ -7,6 +7,7 @@ happened to the node comes first, then what the pod waited for, then how the con
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,14 @@ _PULL_REFUSED = (
     "no basic auth credentials", "does not exist", "no match for platform",
 )  # fmt: skip
 _BAD_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_MISSING = re.compile(
+    r"(?:secrets?|configmaps?) \"[^\"]+\" not found|non-existent (?:secret|config) key"
+    r"|couldn't find key"
+)
+"""How kubelets say that a secret, a config map or a key of one is not there. Not: a cache that is
+late (``failed to sync``, ``not registered``), or a driver that is not found yet."""
+_MOUNTED = frozenset({"Pulling", "Pulled", "Created", "Started"})
+"""Reasons of events that come once all volumes are mounted; those of the wait stay listed."""
 _CANNOT_START = frozenset({"ContainerCannotRun", "StartError"})
 
 
@@ -75,9 +84,24 @@ def failure_of(pod: Pod | None, events: Sequence[Mapping[str, Any]] = ()) -> Pod
         or _deadline(status)
         or _ended(status)
         or _waiting(status)
+        or _not_mounted(status, events)
         or _not_scheduled(status)
         or _undecided(status, events)
     )
+
+
+def missing(pod: Pod, events: Sequence[Mapping[str, Any]]) -> PodFailure | None:
+    """What a pod waits for that is not there: a secret, a config map, or a key of one.
+
+    Args:
+        pod: as it was read last.
+        events: the pod's.
+    """
+    status = pod.get("status") or {}
+    failure = _waiting(status)
+    if failure and failure.code == "pod.config" and _MISSING.search(failure.message):
+        return failure
+    return _not_mounted(status, events)
 
 
 def is_dead(pod: Pod) -> bool:
@@ -179,6 +203,24 @@ def _waiting(status: Mapping[str, Any]) -> PodFailure | None:
                 Misconfigured,
                 "pod.config",
                 f"{reason}: {said}; correct the pod template or what it names",
+            )
+    return None
+
+
+def _not_mounted(
+    status: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
+) -> PodFailure | None:
+    """A volume of what is not there: events say so, while the container is only being created."""
+    reasons = {event.get("reason") for event in events}
+    if status.get("phase") != "Pending" or reasons & _MOUNTED:
+        return None
+    for event in events:
+        said = event.get("message") or ""
+        if event.get("reason") == "FailedMount" and _MISSING.search(said):
+            return PodFailure(
+                Misconfigured,
+                "pod.config",
+                f"FailedMount: {said}; make it in the pod's namespace, or correct the pod template",
             )
     return None
 

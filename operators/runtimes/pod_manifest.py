@@ -25,6 +25,10 @@ REQUEST = "understudy/request"
 """Annotation: which request the pod works on."""
 WORK = "understudy/work"
 """Label: what the pod works on, whichever try started it."""
+_PUBLISHED = ("UNDERSTUDY_REVOKED", "UNDERSTUDY_CONSENT_KEYS", "UNDERSTUDY_BACKENDS")
+"""Files that stages read and that decide what is published; a pod has none of ours."""
+_SIGNED = ("UNDERSTUDY_SIGNER_CHAIN", "UNDERSTUDY_TRUST_ANCHORS")
+"""The same for pods that sign: without them a development chain would. A chain asks for its key."""
 _ROOM_MIB = 256
 """Beside the scratch volume, for logs."""
 _ROOM_S = 300
@@ -61,6 +65,31 @@ def load_template(settings: PodSettings, pod_class: str) -> dict[str, Any]:
     return found
 
 
+def check_told(template: Mapping[str, Any], pod_class: str, environment: Mapping[str, str]) -> None:
+    """Refuse a template whose pods would publish by other rules than those that hold here.
+
+    Args:
+        template: the class's template.
+        pod_class: its name.
+        environment: of the task.
+
+    Raises:
+        Misconfigured: a setting that decides what is published is set here and not there.
+    """
+    named = template["spec"]["containers"][0].get("env") or ()
+    told = {each["name"] for each in named if each.get("value") or each.get("valueFrom")}
+    wanted = (*_PUBLISHED, *(_SIGNED if pod_class == "io" else ()))
+    lacking = [name for name in wanted if environment.get(name) and name not in told]
+    if lacking:
+        raise Misconfigured(
+            f"{', '.join(lacking)} decides what is published and is set here, but not in the "
+            f"template of the pods: add it to env of the container {CONTAINER!r} in "
+            f"{pod_class}.yaml (envFrom cannot be checked), and mount the file that it names; "
+            "see UNDERSTUDY_POD_TEMPLATES",
+            code="pod.settings",
+        )
+
+
 def pod_manifest(
     template: Mapping[str, Any],
     needs: PodNeeds,
@@ -94,7 +123,11 @@ def pod_manifest(
     container["command"] = ["python", "-m", "include.stages"]
     container["args"] = [stage, "--request", request_uri]
     container["resources"] = _resources(needs)
-    container.setdefault("env", []).extend(_environment(threads))
+    variables = container.setdefault("env", [])
+    known = {variable["name"] for variable in variables}
+    if settings.core_hour and "UNDERSTUDY_CORE_HOUR" not in known:
+        variables.append({"name": "UNDERSTUDY_CORE_HOUR", "value": settings.core_hour})
+    variables.extend(_environment(threads))
     container.setdefault("volumeMounts", []).append({"name": "scratch", "mountPath": SCRATCH})
     disk = {"sizeLimit": f"{needs.scratch_mib}Mi"}
     spec.setdefault("volumes", []).append({"name": "scratch", "emptyDir": disk})

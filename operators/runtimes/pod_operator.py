@@ -18,8 +18,9 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from kubernetes.client.exceptions import ApiException
 
 from include.errors import Preempted
-from operators.runtimes.pod_failures import is_dead
+from operators.runtimes.pod_failures import Pod, is_dead
 from operators.runtimes.pod_manifest import REQUEST
+from operators.runtimes.pod_start import started
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -47,6 +48,17 @@ class _Lines(PodManager):
         if self._is_dead(remote):
             return remote
         return super().await_pod_completion(pod, *args, **kwargs)
+
+    async def await_pod_start(self, pod: Any, *args: Any, **kwargs: Any) -> None:
+        """Wait for a pod that does not wait for what is missing."""
+        await started(super().await_pod_start(pod, *args, **kwargs), lambda: self._look(pod))
+
+    async def _look(self, pod: Any) -> tuple[Pod, list[dict[str, Any]]]:
+        plain = self._client.api_client.sanitize_for_serialization
+        events = self._client.list_namespaced_event(
+            pod.metadata.namespace, field_selector=f"involvedObject.name={pod.metadata.name}"
+        )
+        return plain(self.read_pod(pod)), [plain(event) for event in events.items]
 
     def _is_dead(self, remote: Any) -> bool:
         return is_dead(self._client.api_client.sanitize_for_serialization(remote))

@@ -48,6 +48,8 @@ class PodSettings:
     start_s: int = 900
     spot: str | None = "understudy/spot"
     keep_failed: bool = False
+    core_hour: str | None = None
+    """UNDERSTUDY_CORE_HOUR of the Airflow side, for the cost figures of pods."""
 
     @classmethod
     def from_env(cls) -> PodSettings:
@@ -74,6 +76,7 @@ class PodSettings:
             start_s=_count(env, "START_S") or cls.start_s,
             spot=None if spot == "-" else spot,
             keep_failed=env.get("KEEP_FAILED") == "1",
+            core_hour=os.environ.get("UNDERSTUDY_CORE_HOUR") or None,
         )
 
 

@@ -66,7 +66,7 @@ class Cluster:
 def cluster(worker_image, tmp_path):
     """Pods as containers; configuration as docker/kubernetes has it, secrets still to be filled."""
     launcher = PodmanLauncher(tmp_path / "volumes", mounts())
-    config_maps = {}
+    config_maps = {"understudy-revoked": {"revoked.txt": ""}}
     for part in yaml.safe_load_all((PROJECT / "docker/kubernetes/configuration.yaml").read_text()):
         config_maps[part["metadata"]["name"]] = part["data"]
     api = KubeApi(launcher, config_maps=config_maps, secrets={"understudy-store": {}})

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -54,11 +59,63 @@ def test_celery_is_a_profile_with_a_queue_for_each_class(compose):
     assert in_profile == {"redis", "worker-cpu", "worker-io"}
     queues = set()
     for name in ("worker-cpu", "worker-io"):
-        command = services[name]["command"]
+        command = shlex.split(" ".join(services[name]["command"]))
         queues |= set(command[command.index("--queues") + 1].split(","))
     from include.stages.specs import STAGES
 
     assert queues == {spec.pool for spec in STAGES.values()} | {"default"}
+
+
+def filled(text, given):
+    """Compose's own substitution of ``${NAME:-default}`` and ``$$``."""
+    text = re.sub(r"\$\{([A-Z_0-9]+):-([^}]*)\}", lambda m: given.get(m[1]) or m[2], text)
+    return text.replace("$$", "$")
+
+
+def environment_of(service, given):
+    """What a service's processes see of ours, as compose fills it in."""
+    named = service["environment"].items()
+    return {n: filled(str(v), given) for n, v in named if n.startswith("UNDERSTUDY_")}
+
+
+@pytest.mark.parametrize(
+    ("given", "slots", "pool"),
+    [
+        ({}, 2, 2),
+        ({"CPU_SLOTS": "3"}, 3, 3),
+        ({"CPU_SLOTS": "3", "UNDERSTUDY_RUNTIME": "hybrid"}, 3, 7),
+        ({"CPU_SLOTS": "3", "UNDERSTUDY_RUNTIME": "hybrid", "UNDERSTUDY_BURST": "9"}, 3, 12),
+    ],
+)
+def test_one_variable_is_our_slots_and_hybrid_has_room_for_what_is_at_an_api(
+    compose, monkeypatch, given, slots, pool
+):
+    """The pool and the Celery worker have to let in tasks that only wait for an API."""
+    from include.settings import Settings
+
+    services = compose["services"]
+    for name, value in environment_of(services["scheduler"], given).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.from_env()
+    assert (settings.slots, settings.pool_slots) == (slots, pool)
+    loads = "from operators.inprocess import load_settings; load_settings()"
+    assert services["settings"]["command"] == ["python", "-c", loads]
+    worker = services["worker-cpu"]
+    assert worker["command"][:2] == ["sh", "-c"]
+    asked = "exec airflow celery worker --queues cpu --concurrency "
+    words = filled(worker["command"][2], given).replace(asked, "printf %s ")
+    done = subprocess.run(
+        ["sh", "-c", words],
+        env={
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(PROJECT),
+            **environment_of(worker, given),
+        },
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == str(pool)
 
 
 def test_no_secret_is_written_down_and_every_one_is_asked_for():

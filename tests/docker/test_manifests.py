@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import copy
+import os
 import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -91,7 +98,8 @@ def test_every_object_is_valid_for_three_versions(validate):
     named = [item for item in manifests() if item[1]["kind"] != "ScaledObject"]
     templates = [(path.name, documents(path)[0]) for path in sorted(KUBERNETES.glob("pods/*.yaml"))]
     assert len(templates) == 4
-    assert validate(named + templates) == []
+    [job] = documents(KUBERNETES / "settings.yaml")
+    assert validate([*named, *templates, ("settings", job)]) == []
 
 
 def test_the_validation_finds_a_misspelt_field(validate):
@@ -161,6 +169,58 @@ def test_scaled_objects_follow_kedas_documentation_and_scale_what_the_values_mak
             assert f'{metric}{{pool="{pool}"}}' in trigger["metadata"]["query"]
 
 
+def settings_job():
+    """The job's container and its pod."""
+    [job] = documents(KUBERNETES / "settings.yaml")
+    spec = job["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    return container, spec
+
+
+def test_the_job_makes_the_pools_and_variables_that_the_dags_ask_for(tmp_path):
+    """Its own command, on a database of our own."""
+    database = tmp_path / "airflow.db"
+    container, _ = settings_job()
+    values = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+    chart = {values["data"]["metadataSecretName"]: "connection"}
+    chart[values["fernetKeySecretName"]] = "fernet-key"
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(PROJECT),
+        "AIRFLOW_HOME": str(tmp_path),
+    }
+    secret = {
+        "connection": f"sqlite:///{database}",
+        "fernet-key": base64.urlsafe_b64encode(b"k" * 32).decode(),
+    }
+    for variable in container["env"]:
+        asked = variable.get("valueFrom", {}).get("secretKeyRef")
+        if asked:
+            assert chart[asked["name"]] == asked["key"]
+        env[variable["name"]] = secret[asked["key"]] if asked else variable["value"]
+    for command in (["airflow", "db", "migrate"], container["args"]):
+        subprocess.run(command, check=True, env=env, cwd=PROJECT, capture_output=True)
+    with contextlib.closing(sqlite3.connect(database)) as made:
+        pools = dict(made.execute("select pool, slots from slot_pool").fetchall())
+        variables = {name for (name,) in made.execute("select key from variable")}
+    [quota] = of_kind("ResourceQuota")
+    assert pools["cpu"] == int(quota["spec"]["hard"]["pods"])
+    assert pools["io"] == 8
+    assert {"understudy_review_hours", "understudy_briefs", "understudy_drift_policy"} <= variables
+
+
+def test_the_job_runs_read_only_without_rights_and_as_the_values_image():
+    container, spec = settings_job()
+    values = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+    image = values["images"]["airflow"]
+    assert container["image"] == f"{image['repository']}:{image['tag']}"
+    assert spec["securityContext"] == values["securityContexts"]["pod"]
+    assert container["securityContext"] == values["securityContexts"]["containers"]
+    assert spec["automountServiceAccountToken"] is False
+    assert values["airflowHome"] in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
 class Gauges(dict):
     """Takes gauges as Airflow's StatsD client is given them."""
 
@@ -199,6 +259,20 @@ def test_the_exporter_names_what_airflow_tells_as_keda_asks_for_it():
     asked = {each for query in queries for each in re.findall(r"\w+\{[^}]*\}", query)}
     assert len(asked) == 4
     assert asked <= named
+
+
+LOG_PROVIDERS = {"s3": "amazon", "cloudwatch": "amazon", "gs": "google", "wasb": "microsoft-azure"}
+
+
+def test_the_values_ask_for_no_provider_that_the_image_lacks():
+    """Airflow imports what keeps logs elsewhere when it starts, in every process."""
+    config = yaml.safe_load((KUBERNETES / "values.yaml").read_text())["config"]
+    place = config.get("logging", {}).get("remote_base_log_folder", "")
+    wanted = {LOG_PROVIDERS[place.partition("://")[0]]} if place else set()
+    wanted.add(re.fullmatch(r"airflow\.providers\.(\w+)\..*", config["core"]["auth_manager"])[1])
+    lock = (PROJECT / "docker/airflow/requirements.txt").read_text()
+    for provider in wanted:
+        assert f"\napache-airflow-providers-{provider}==" in lock
 
 
 def test_a_scaled_object_with_a_misspelt_field_is_found():
@@ -257,8 +331,54 @@ def test_only_signing_pods_see_the_signing_key():
     assert seen == {"io"}
 
 
+@pytest.mark.parametrize("path", sorted(KUBERNETES.glob("pods/*.yaml")), ids=lambda p: p.stem)
+def test_what_decides_what_is_published_is_named_and_mounted(path):
+    """``check_told`` compares the names; here: the file of each is in a volume, and has to be."""
+    spec = documents(path)[0]["spec"]
+    [container] = spec["containers"]
+    named = {variable["name"]: variable["value"] for variable in container["env"]}
+    wanted = {"UNDERSTUDY_CONSENT_KEYS", "UNDERSTUDY_REVOKED"}
+    if path.stem == "io":
+        wanted |= {f"UNDERSTUDY_{n}" for n in ("SIGNER_CHAIN", "SIGNER_KEY", "TRUST_ANCHORS")}
+    assert wanted <= set(named)
+    mounted = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    for name in wanted:
+        place = named[name]
+        assert place in mounted or place.rpartition("/")[0] in mounted, name
+    assert all("subPath" not in mount for mount in mounted.values()), "it would never change"
+    [revoked] = [volume for volume in spec["volumes"] if volume["name"] == "revoked"]
+    entry = named["UNDERSTUDY_REVOKED"].rpartition("/")[2]
+    assert revoked["configMap"]["items"] == [{"key": entry, "path": entry}]
+    assert not revoked["configMap"].get("optional")
+
+
+def test_airflow_plans_by_the_consent_keys_and_revocations_that_pods_publish_by():
+    """Both are checked when a campaign is planned, long before a pod starts."""
+    values = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+    named = {variable["name"]: variable["value"] for variable in values["env"]}
+    volumes = {volume["name"]: volume for volume in values["volumes"]}
+    mounts = {mount["name"]: mount for mount in values["volumeMounts"]}
+    [cpu] = documents(KUBERNETES / "pods/cpu.yaml")
+    theirs = {volume["name"]: volume for volume in cpu["spec"]["volumes"]}
+    for name, variable in (
+        ("consent-keys", "UNDERSTUDY_CONSENT_KEYS"), ("revoked", "UNDERSTUDY_REVOKED"),
+    ):  # fmt: skip
+        assert volumes[name] == theirs[name]
+        assert named[variable].startswith(mounts[name]["mountPath"])
+        assert mounts[name]["readOnly"] is True
+        assert "subPath" not in mounts[name], "it would never change"
+    keys = [
+        part["metadata"]["namespace"] for part in of_kind("ConfigMap")
+        if part["metadata"]["name"] == "understudy-consent-keys"
+    ]  # fmt: skip
+    assert sorted(keys) == ["understudy", "understudy-stages"]
+
+
 def test_stages_reach_names_and_the_store_and_nobody_reaches_them():
-    policies = {part["metadata"]["name"]: part["spec"] for part in of_kind("NetworkPolicy")}
+    policies = {
+        part["metadata"]["name"]: part["spec"] for part in of_kind("NetworkPolicy")
+        if part["metadata"]["namespace"] == "understudy-stages"
+    }  # fmt: skip
     assert policies["deny-all"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     others = [spec for name, spec in policies.items() if name != "deny-all"]
     assert all("ingress" not in spec for spec in others)
@@ -269,6 +389,32 @@ def test_stages_reach_names_and_the_store_and_nobody_reaches_them():
         if "ipBlock" in to
     ]  # fmt: skip
     assert all("169.254.0.0/16" in block["except"] for block in blocks)
+
+
+def test_with_the_charts_policies_those_who_need_airflow_still_reach_it():
+    """After the chart's templates: its policy of the API server lets in nobody but these peers,
+    that of StatsD Airflow and these, those of workers and triggerers not the API server."""
+    values = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+    assert values["networkPolicies"]["enabled"] is True
+    peers = values["apiServer"]["networkPolicy"]["ingress"]["from"]
+    ours = {"podSelector": {"matchLabels": {"tier": "airflow", "release": "airflow"}}}
+    assert ours in peers, "tasks, scheduler and triggerer, which speak to it all the time"
+    assert any("namespaceSelector" in peer for peer in peers), "people, by way of an ingress"
+    [monitoring] = [
+        peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        for peer in values["statsd"]["extraNetworkPolicies"]
+    ]
+    for scaled in of_kind("ScaledObject"):
+        server = scaled["spec"]["triggers"][0]["metadata"]["serverAddress"]
+        assert f".{monitoring}:" in server
+    [logs] = [
+        part["spec"] for part in of_kind("NetworkPolicy")
+        if part["metadata"]["namespace"] == "understudy"
+    ]  # fmt: skip
+    [rule] = logs["ingress"]
+    assert {port["port"] for port in rule["ports"]} == {8793, 8794}
+    [peer] = rule["from"]
+    assert peer["podSelector"]["matchLabels"]["component"] == "api-server"
 
 
 def test_each_budget_leaves_its_component_drainable():
@@ -293,8 +439,14 @@ def test_namespaces_of_stages_are_restricted():
 
 
 def test_what_is_named_exists():
-    """Config maps, accounts and priority classes that pods name; secrets are made by others."""
+    """Config maps, accounts and priority classes that pods name; secrets are made by others.
+
+    So is the list of who revoked: it would be lost when the manifests are applied again.
+    """
     made = {(part["kind"], part["metadata"]["name"]) for _, part in manifests()}
+    assert ("ConfigMap", "understudy-revoked") not in made
+    assert "understudy-revoked" in (PROJECT / "docker/README.md").read_text()
+    made.add(("ConfigMap", "understudy-revoked"))
     for path in KUBERNETES.glob("pods/*.yaml"):
         spec = documents(path)[0]["spec"]
         assert ("ServiceAccount", spec["serviceAccountName"]) in made

@@ -21,13 +21,20 @@ from include.consent import (
 )
 from include.contracts.live import Canary
 from include.contracts.manifest import BackendRef
-from include.contracts.plan import ShardPlan
-from include.errors import BadBrief, ConsentError, UnderstudyError
+from include.contracts.plan import ShardPlan, SourceRef, UnitPlan
+from include.errors import BadBrief, ConsentError, UnderstudyError, Usage
+from include.gate import check_consents
+from include.inputs import ref_of_bytes
 from include.keys import row_materials
 from include.live import backend_ref, current, in_canary, set_live
 from include.planning import plan_campaign, shard_size
+from include.remote.config import Step
+from include.remote.fallback import with_step
 from include.settings import Settings
+from include.stages.context import Events, StageContext
+from include.stages.specs import STAGES
 from include.store import DirectoryStore, open_store
+from include.store.cache import ArtifactCache
 
 BRIEF = """
 campaign: spring
@@ -167,6 +174,28 @@ def test_renewed_consent_changes_no_key(campaign: Campaign) -> None:
     assert changed(before, keys(campaign)) == set()
 
 
+def test_other_trust_anchors_sign_again_and_without_any_configured_keys_stay(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UNDERSTUDY_TRUST_ANCHORS", raising=False)
+    campaign.add("anna")
+    before = keys(campaign)
+    row = campaign.shard(campaign.plan()).rows[0]
+    assert row.materials["sign"].params == {"campaign": "spring", "recipient": "anna"}
+    path = tmp_path / "anchors.pem"
+    monkeypatch.setenv("UNDERSTUDY_TRUST_ANCHORS", str(path))
+    with pytest.raises(Usage, match=r"UNDERSTUDY_TRUST_ANCHORS.*anchors\.pem"):
+        campaign.plan()
+    path.write_text("a root")
+    one = keys(campaign)
+    assert changed(before, one) == {"sign", "publish"}
+    path.write_text("another root")
+    assert changed(one, keys(campaign)) == {"sign", "publish"}
+    shard = campaign.shard(campaign.plan())
+    fallen = with_step(shard, "upscale", Step(backend="lanczos")).rows[0]
+    assert fallen.materials["sign"].params == shard.rows[0].materials["sign"].params
+
+
 def test_a_presenter_chosen_by_photo_is_keyed_by_its_pixels_not_by_its_name(
     campaign: Campaign,
 ) -> None:
@@ -220,12 +249,26 @@ def _folder(c: Campaign) -> None:
     (c.root / "anna.jpg").mkdir()
 
 
+def _loop(c: Campaign) -> None:
+    (c.root / "anna.jpg").unlink()
+    (c.root / "anna.jpg").symlink_to("anna.jpg")
+
+
+def _long_name(c: Campaign) -> None:
+    c.rows[0] = c.rows[0].replace("anna.json", "a" * 300)
+
+
 def _no_consent_file(c: Campaign) -> None:
     (c.root / "anna.json").unlink()
 
 
 def _garbled_consent(c: Campaign) -> None:
     (c.root / "anna.json").write_text("{}")
+
+
+def _huge_consent(c: Campaign) -> None:
+    with (c.root / "anna.json").open("ab") as stream:
+        stream.truncate(64 * 1024 + 1)
 
 
 def _swapped_photo(c: Campaign) -> None:
@@ -246,8 +289,11 @@ def _expired(c: Campaign) -> None:
         (_absolute, "path.outside"),
         (_link_out, "path.outside"),
         (_folder, "file.unreadable"),
+        (_loop, "file.unreadable"),
+        (_long_name, "file.unreadable"),
         (_no_consent_file, "consent.missing"),
         (_garbled_consent, "consent.unreadable"),
+        (_huge_consent, "file.too_large"),
         (_swapped_photo, "consent.face"),
         (_expired, "consent.expired"),
     ],
@@ -260,6 +306,51 @@ def test_a_bad_row_is_rejected_by_itself(
     breaks(campaign)
     campaign.write()
     assert reject_code(campaign) == code
+
+
+def recorded(campaign: Campaign, *scope: str) -> None:
+    """Give the first row a recording of the person's voice, and a record that names it."""
+    audio = campaign.root / "anna.wav"
+    audio.write_bytes(b"sound")
+    photo = campaign.root / "anna.jpg"
+    campaign.consent("anna.json", photo, set(scope), audio_sha256=sha(audio))
+    campaign.rows[0] = campaign.rows[0].replace("anna.jpg,,", "anna.jpg,anna.wav,")
+    campaign.write()
+
+
+def test_a_recording_is_used_only_with_consent_to_the_voice(campaign: Campaign) -> None:
+    campaign.add("anna")
+    recorded(campaign, "face_swap", "lip_sync", "voice")
+    assert campaign.plan().accepted == 1
+    recorded(campaign, "face_swap", "lip_sync")
+    assert reject_code(campaign) == "consent.scope"
+
+
+def test_consent_to_the_voice_is_asked_for_again_before_anything_is_released(
+    campaign: Campaign, tmp_path: Path
+) -> None:
+    campaign.add("anna")
+    recorded(campaign, "face_swap", "lip_sync", "voice")
+    plan = campaign.plan()
+    shard = campaign.shard(plan)
+    cache = ArtifactCache(open_store(plan.store), "acme")
+
+    def check(unit: UnitPlan) -> None:
+        check_consents(
+            StageContext(
+                STAGES["sign"], shard, unit, cache, tmp_path, campaign.settings, Events("sign"), "r"
+            )
+        )
+
+    check(shard.rows[0])
+    recorded(campaign, "face_swap", "lip_sync")
+    blob = ref_of_bytes("anna.json", record := (campaign.root / "anna.json").read_bytes())
+    cache.store.put(cache.blob_key(blob.sha256), record)
+    source = SourceRef(blob=blob, origin="anna.json")
+    unit = shard.rows[0]
+    with pytest.raises(ConsentError, match="voice") as caught:
+        check(unit.model_copy(update={"sources": {**unit.sources, "consent": source}}))
+    assert caught.value.code == "consent.scope"
 
 
 def test_a_campaign_of_bad_rows_only_says_why(campaign: Campaign) -> None:
@@ -275,6 +366,14 @@ def test_a_campaign_of_bad_rows_only_says_why(campaign: Campaign) -> None:
     [
         ("campaign: [", "brief.yaml", "not YAML"),
         ("- a\n- b\n", "brief.yaml", "mapping"),
+        ("campaign: 2026-13-45", "brief.yaml", r"brief\.yaml is not YAML: month"),
+        ("campaign: !!bool maybe", "brief.yaml", r"brief\.yaml is not YAML"),
+        ("campaign: !!timestamp today", "brief.yaml", r"brief\.yaml is not YAML"),
+        ("[" * 5000, "brief.yaml", r"brief\.yaml is not YAML.*deep"),
+        ("campaign: &a [*a]", "brief.field", r"brief\.yaml: campaign"),
+        (BRIEF + "budget: {currency: USD, limit: .inf}\n", "brief.field", r"brief\.yaml"),
+        (BRIEF.replace("ad.mp4", r'"\ud800"'), "brief.field", r"brief\.yaml"),
+        (BRIEF.replace("recipients.csv", "r" * 300), "file.unreadable", "rrr"),
         (BRIEF.replace("tenant: acme", "tenant: a/b"), "brief.field", "tenant"),
         (BRIEF + "colour: red\n", "brief.field", "colour"),
         (BRIEF + "policy: {required: [moon]}\n", "brief.field", "moon"),
@@ -283,7 +382,25 @@ def test_a_campaign_of_bad_rows_only_says_why(campaign: Campaign) -> None:
         (BRIEF.replace("recipients.csv", "no.csv"), "file.missing", r"no\.csv"),
         (BRIEF.replace(", consent: presenter.json", ""), "consent.missing", "presenter"),
     ],
-    ids=["yaml", "list", "tenant", "unknown", "check", "unsupported", "video", "table", "consent"],
+    ids=[
+        "yaml",
+        "list",
+        "no date",
+        "no bool",
+        "no time",
+        "deep",
+        "anchor",
+        "infinite",
+        "surrogate",
+        "long name",
+        "tenant",
+        "unknown",
+        "check",
+        "unsupported",
+        "video",
+        "table",
+        "consent",
+    ],
 )
 def test_a_wrong_brief_is_refused_with_the_field(
     campaign: Campaign, text: str, code: str, said: str
@@ -310,6 +427,15 @@ def test_the_presenters_consent_must_be_for_this_very_video(campaign: Campaign) 
     with pytest.raises(ConsentError) as caught:
         campaign.plan()
     assert caught.value.code == "consent.face"
+
+
+def test_the_presenters_consent_is_not_read_whatever_its_size(campaign: Campaign) -> None:
+    campaign.add("anna")
+    with (campaign.root / "presenter.json").open("ab") as stream:
+        stream.truncate(64 * 1024 + 1)
+    with pytest.raises(BadBrief, match=r"brief\.yaml: .*presenter\.json.*64 KiB") as caught:
+        campaign.plan()
+    assert caught.value.code == "file.too_large"
 
 
 def test_a_store_path_that_is_a_file_is_named(campaign: Campaign, tmp_path: Path) -> None:
@@ -463,6 +589,27 @@ def test_only_chosen_recipients_are_planned(campaign: Campaign) -> None:
     campaign.add("ben")
     plan = campaign.plan(overrides={"only": ["ben"]})
     assert [row.id for row in campaign.shard(plan).rows] == ["ben"]
+
+
+def test_rows_that_were_not_asked_for_are_not_rejected_either(campaign: Campaign) -> None:
+    for ident in ("anna", "ben", "cem"):
+        campaign.add(ident)
+    campaign.rows[0] = campaign.rows[0].replace(",en,", ",not a tag,")
+    campaign.rows[2] = campaign.rows[2].replace("cem.jpg", "nowhere.jpg")
+    campaign.write()
+
+    def rejected(*only: str) -> list[tuple[str, str]]:
+        plan = campaign.plan(overrides={"only": list(only)})
+        assert [row.id for row in campaign.shard(plan).rows] == ["ben"]
+        return [(reject.recipient, reject.code) for reject in plan.rejects]
+
+    assert rejected("ben") == []
+    assert rejected("ben", "anna") == [("anna", "row.locale")]
+    assert rejected("ben", "cem") == [("cem", "photo.missing")]
+    with pytest.raises(BadBrief, match="line 2: locale"):
+        campaign.plan(overrides={"only": ["anna"]})
+    with pytest.raises(BadBrief, match="no row that was asked for"):
+        campaign.plan(overrides={"only": ["dora"]})
 
 
 LANCZOS = backend_ref("upscale", "lanczos")

@@ -69,6 +69,30 @@ def test_an_id_that_is_no_folder_name_is_rejected(ident: str) -> None:
     assert set(codes(HEAD + ROW.replace("anna", ident)).values()) == {"row.id"}
 
 
+@pytest.mark.parametrize(
+    "locale",
+    [
+        "en\n\n00:00.000 --> 00:09.000\nBuy now",
+        "en --> de",
+        "e",
+        "-",
+        "english please",
+        "日本",
+        "a" * 99,
+    ],
+)
+def test_a_locale_that_is_no_language_tag_is_rejected(locale: str) -> None:
+    rows = HEAD + ROW.replace("en-US", f'"{locale}"') + ROW.replace("anna", "ben")
+    assert codes(rows) == {"anna": "row.locale"}
+
+
+@pytest.mark.parametrize(
+    "locale", ["de", "pt-BR", "es_MX", "zh-Hant-TW", "es-419", "sl-rozaj-1994"]
+)
+def test_language_tags_are_taken_as_they_are(locale: str) -> None:
+    assert table(HEAD + ROW.replace("en-US", locale)).rows[0].locale == locale
+
+
 def test_an_unknown_column_is_told_and_does_not_stop_the_campaign() -> None:
     found = table(HEAD.replace("voice,name", "voice,name,scirpt") + ROW.replace("\n", ",hm\n"))
     assert [row.id for row in found.rows] == ["anna"]

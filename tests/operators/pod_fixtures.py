@@ -50,8 +50,9 @@ def cluster(tmp_path, monkeypatch, worker):
     api = KubeApi(
         ProcessLauncher(tmp_path / "worker-python", tmp_path),
         config_maps={
-            name: {}
-            for name in ("understudy-worker", "understudy-signer", "understudy-consent-keys")
+            "understudy-worker": {},
+            "understudy-consent-keys": {},
+            "understudy-revoked": {"revoked.txt": ""},
         },
         secrets={"understudy-store": {"AWS_ACCESS_KEY_ID": "key"}, "understudy-signer": {}},
     )

@@ -116,8 +116,13 @@ class TestSchedule:
         (folder / "recipients.csv").write_text("id,face,consent\nb,b.jpg,b.json\n")
         assert self.next("r2") == brief
 
-    def test_a_broken_brief_does_not_block_the_others(self, folder):
-        (folder / "a.yaml").write_text("campaign: [")
+    @pytest.mark.parametrize(
+        "text",
+        ["campaign: [", "campaign: 2026-13-45", "[" * 5000, "a: !!bool x", "limit: &a [*a]"],
+        ids=["yaml", "no date", "deep", "no bool", "anchor"],
+    )
+    def test_a_broken_brief_does_not_block_the_others(self, folder, text):
+        (folder / "a.yaml").write_text(text)
         good = write_brief(folder, "b.yaml")
         assert self.next("r1") == good
 

@@ -5,11 +5,14 @@ Not Kubernetes: see ``tests/services/kube_api.py``. The same against containers:
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
+import time
 
 import pytest
+import yaml
 
 from include import errors
 from include.contracts.stage import StageRequest, StageResult
@@ -234,6 +237,114 @@ def test_a_secret_that_is_missing_is_named(store, shard, worker, cluster, pod_co
     with pytest.raises(errors.Misconfigured, match="understudy-store") as caught:
         operator("ingest_recipients", shard).execute(pod_context)
     assert caught.value.code == "pod.config"
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """What is missing may be missing for a moment only; a start may take its quarter of an hour."""
+    from operators.runtimes import pod_start
+
+    monkeypatch.setattr(pod_start, "MISSING_S", 0.3)
+    monkeypatch.setattr(pod_start, "LOOK_S", 0.1)
+
+
+def take_signer(cluster):
+    del cluster.secrets["understudy-signer"]
+    return "sign", 'secret "understudy-signer" not found'
+
+
+def take_keys(cluster):
+    del cluster.config_maps["understudy-consent-keys"]
+    return "ingest_recipients", 'configmap "understudy-consent-keys" not found'
+
+
+def take_list(cluster):
+    cluster.config_maps["understudy-revoked"] = {}
+    return "ingest_recipients", "config key: revoked.txt"
+
+
+def take_store(cluster):
+    del cluster.secrets["understudy-store"]
+    return "ingest_recipients", 'secret "understudy-store" not found'
+
+
+@pytest.mark.parametrize("take", [take_signer, take_keys, take_list, take_store])
+@pytest.mark.parametrize("leaves", [False, True], ids=["waits", "deferred"])
+def test_what_is_missing_is_named_long_before_a_start_takes_too_long(
+    store, shard, worker, cluster, pod_context, publish, monkeypatch, impatient, take, leaves
+):
+    from include.stages.specs import STAGES
+
+    stage, said = take(cluster)
+    for artifact in (*STAGES[stage].upstream, *STAGES[stage].after):
+        for unit in ("anna", "tom"):
+            publish(shard, unit, artifact)
+    monkeypatch.setenv("UNDERSTUDY_POD_DEFERRABLE", str(int(leaves)))
+    task, begun = operator(stage, shard), time.monotonic()
+    event = {"event": again(left(task, pod_context))} if leaves else {}
+    with pytest.raises(errors.Misconfigured, match=said) as caught:
+        (task.resume if leaves else task.execute)(pod_context, **event)
+    assert caught.value.code == "pod.config"
+    assert time.monotonic() - begun < 60
+    assert not cluster.pods, "it is cleaned up"
+
+
+def again(deferred):
+    """The event of a trigger that went through the database, as the triggerer makes it."""
+    from importlib import import_module
+
+    place, kwargs = deferred.trigger.serialize()
+    module, _, name = place.rpartition(".")
+    deferred.trigger = getattr(import_module(module), name)(**kwargs)
+    return run_trigger(deferred)
+
+
+def test_what_is_made_in_time_is_not_missing(impatient):
+    """Kubelets are late, and secrets are brought by others: only what stays missing counts."""
+    from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
+
+    from operators.runtimes.pod_start import started
+
+    creating = {"status": {"phase": "Pending"}}
+    said = 'MountVolume.SetUp failed for volume "signer" : secret "understudy-signer" not found'
+    absent = [{"type": "Warning", "reason": "FailedMount", "message": said}]
+    looks = []
+
+    async def wait(seconds):
+        await asyncio.sleep(seconds)
+        return "started"
+
+    async def come_and_go():
+        looks.append(1)
+        return creating, absent if len(looks) % 3 else []
+
+    async def never():
+        return creating, absent
+
+    async def not_allowed():
+        raise PermissionError("403")
+
+    assert asyncio.run(started(wait(1.5), come_and_go)) == "started"
+    assert len(looks) > 6
+    assert asyncio.run(started(wait(0.5), not_allowed)) == "started"
+    with pytest.raises(PodLaunchTimeoutException, match="understudy-signer"):
+        asyncio.run(started(wait(60), never))
+
+
+def test_no_pod_is_started_that_would_not_know_who_revoked(
+    store, shard, worker, cluster, pod_context, monkeypatch, tmp_path
+):
+    from operators.runtimes.pod_settings import TEMPLATES
+
+    cpu = yaml.safe_load((TEMPLATES / "cpu.yaml").read_text())
+    del cpu["spec"]["containers"][0]["env"]
+    (tmp_path / "cpu.yaml").write_text(yaml.safe_dump(cpu))
+    monkeypatch.setenv("UNDERSTUDY_POD_TEMPLATES", str(tmp_path))
+    monkeypatch.setenv("UNDERSTUDY_REVOKED", str(tmp_path / "revoked.txt"))
+    with pytest.raises(errors.Misconfigured, match="UNDERSTUDY_REVOKED") as caught:
+        operator("ingest_recipients", shard).execute(pod_context)
+    assert caught.value.code == "pod.settings"
+    assert not cluster.created
 
 
 @pytest.mark.parametrize(

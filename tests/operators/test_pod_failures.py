@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from include import errors
-from operators.runtimes.pod_failures import failure_of, is_dead
+from operators.runtimes.pod_failures import failure_of, is_dead, missing
 
 pytestmark = pytest.mark.airflow
 
@@ -199,6 +199,69 @@ def test_events_say_what_an_undecided_pod_waited_for():
     failure = failure_of(pod("Pending", waiting("ContainerCreating")), [normal, event])
     assert "MountVolume.SetUp failed" in failure.message
     assert "assigned" not in failure.message
+
+
+MOUNT = 'MountVolume.SetUp failed for volume "x" : '
+ABSENT = {
+    # Substra/hlf-k8s#150
+    "secret": MOUNT + 'secret "hlf-tls-admin" not found',
+    # cloudfoundry/eirini-release#111
+    "secret, of old": MOUNT + 'secrets "secrets-2.16.4-1" not found',
+    # higress-group/higress#1401
+    "config map": MOUNT + 'configmap "higress-ca-root-cert" not found',
+    # kubernetes/website#20043, kubernetes-sigs/jobset#291
+    "entry": MOUNT + "configmap references non-existent config key: redis-config",
+}
+PASSING = {
+    "cache that is late": MOUNT
+    + "failed to sync secret cache: timed out waiting for the condition",
+    "object that is not registered": MOUNT + 'object "ns"/"understudy-signer" not registered',
+    "driver that starts": MOUNT + "driver name s.csi not found in the list of registered drivers",
+    "timeout": "Unable to attach or mount volumes: unmounted volumes=[x]: timed out waiting",
+}
+
+
+def event(reason, message, kind="Warning"):
+    return {"type": kind, "reason": reason, "message": message}
+
+
+CREATING = pod("Pending", waiting("ContainerCreating"))
+
+
+@pytest.mark.parametrize("said", ABSENT.values(), ids=ABSENT)
+def test_a_volume_of_what_is_not_there_is_misconfigured_and_named(said):
+    for late in ([], [event("FailedMount", PASSING["timeout"])]):
+        failure = failure_of(CREATING, [event("FailedMount", said), *late])
+        assert (failure.error, failure.code) == (errors.Misconfigured, "pod.config")
+        assert said in failure.message
+    assert missing(CREATING, [event("FailedMount", said)])
+
+
+@pytest.mark.parametrize("said", PASSING.values(), ids=PASSING)
+def test_a_volume_that_is_only_late_is_waited_for(said):
+    assert failure_of(CREATING, [event("FailedMount", said)]).error is errors.Transient
+    assert missing(CREATING, [event("FailedMount", said)]) is None
+
+
+def test_a_volume_that_came_at_last_is_not_missing():
+    events = [event("FailedMount", ABSENT["secret"]), event("Pulling", "Pulling image", "Normal")]
+    assert missing(CREATING, events) is None
+    assert failure_of(CREATING, events).error is errors.Transient
+    assert missing(pod("Running", container(running={})), events[:1]) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "absent"),
+    [
+        ('secret "icp-serviceid-apikey-secret" not found', True),  # ibm-common-service-operator#582
+        ("couldn't find key SECURE_DATA in Secret default/deno-demo-secret", True),  # keptn#588
+        ("failed to sync configmap cache: timed out waiting for the condition", False),
+    ],
+)
+def test_variables_of_what_is_not_there_are_missing_and_a_late_cache_is_not(said, absent):
+    found = missing(pod("Pending", waiting("CreateContainerConfigError", said)), [])
+    assert bool(found) is absent
+    assert missing(pod("Pending", waiting("ErrImagePull", PULL_NONE)), []) is None
 
 
 @pytest.mark.parametrize("name", [name for name in LOST if name != "gone"])

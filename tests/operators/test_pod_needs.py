@@ -6,7 +6,7 @@ import pytest
 
 from include.errors import Misconfigured, Usage
 from include.stages.specs import STAGES
-from operators.runtimes.pod_manifest import load_template, pod_manifest
+from operators.runtimes.pod_manifest import check_told, load_template, pod_manifest
 from operators.runtimes.pod_needs import pod_needs
 from operators.runtimes.pod_records import PodRecord
 from operators.runtimes.pod_settings import PodSettings
@@ -99,6 +99,55 @@ def test_a_gpu_pod_gets_the_gpu_image_a_device_and_its_nodes():
     assert made["spec"]["nodeSelector"] == {"understudy/gpu": "small"}
     assert {t["key"] for t in made["spec"]["tolerations"]} == {"nvidia.com/gpu", "understudy/spot"}
     assert load_template(WITH_GPUS, needs.pod_class) == template, "the template is not changed"
+
+
+PUBLISHED = ("UNDERSTUDY_REVOKED", "UNDERSTUDY_CONSENT_KEYS", "UNDERSTUDY_BACKENDS")
+SIGNED = ("UNDERSTUDY_SIGNER_CHAIN", "UNDERSTUDY_TRUST_ANCHORS")
+
+
+def template_with(*variables):
+    return {"spec": {"containers": [{"name": "base", "env": list(variables)}]}}
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, *SIGNED])
+def test_a_setting_that_decides_what_is_published_has_to_be_in_the_template(name):
+    here = {name: "/etc/a-file"}
+    for lacking in ({"spec": {"containers": [{}]}}, template_with({"name": name, "value": ""})):
+        with pytest.raises(Misconfigured, match=rf"(?s){name}.*io\.yaml.*mount") as caught:
+            check_told(lacking, "io", here)
+        assert caught.value.code == "pod.settings"
+        check_told(lacking, "io", {name: ""})
+    check_told(template_with({"name": name, "value": "/etc/elsewhere"}), "io", here)
+    key = {"configMapKeyRef": {"name": "where", "key": "file"}}
+    check_told(template_with({"name": name, "valueFrom": key}), "io", here)
+
+
+def test_only_pods_that_sign_have_to_know_the_signer():
+    check_told(template_with(), "cpu", dict.fromkeys(SIGNED, "/etc/a-file"))
+
+
+def test_our_own_templates_tell_what_the_values_of_the_chart_set():
+    here = dict.fromkeys(("UNDERSTUDY_REVOKED", "UNDERSTUDY_CONSENT_KEYS", *SIGNED), "/etc/a-file")
+    for pod_class in ("cpu", "gpu-small", "gpu-large", "io"):
+        check_told(load_template(CPU_ONLY, pod_class), pod_class, here)
+
+
+def test_the_price_of_a_core_reaches_the_pod_that_publishes_figures(monkeypatch):
+    def told(template):
+        needs = pod_needs(STAGES["publish"], 1, PodSettings.from_env())
+        made = pod_manifest(
+            template, needs, PodSettings.from_env(), stage="publish", request_uri="s3://b#k",
+            threads=1, timeout_s=600,
+        )  # fmt: skip
+        variables = made["spec"]["containers"][0]["env"]
+        return [v["value"] for v in variables if v["name"] == "UNDERSTUDY_CORE_HOUR"]
+
+    monkeypatch.delenv("UNDERSTUDY_CORE_HOUR", raising=False)
+    assert told(template_with()) == []
+    monkeypatch.setenv("UNDERSTUDY_CORE_HOUR", "0.07")
+    assert told(template_with()) == ["0.07"]
+    own = template_with({"name": "UNDERSTUDY_CORE_HOUR", "value": "0.02"})
+    assert told(own) == ["0.02"], "the template's own says more"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -240,6 +241,45 @@ def test_hybrid_sends_away_what_would_be_too_late_and_measures_the_queue(store):
     assert (load.slots, load.busy, load.queued) == (1, 1, 7)
     busy.local.go.set()
     thread.join()
+
+
+def test_hybrid_lets_an_endpoint_that_failed_show_that_it_works_again(
+    store, real_shard, worker, context, declare
+):
+    from include.contracts.plan import ShardPlan
+    from include.remote.breaker import Breaker, rules_of
+    from include.remote.config import load_remotes
+    from include.remote.routing import Load
+    from operators.config import task_settings
+    from operators.runtimes.choose import _decider
+
+    declare("hybrid")
+    shard = ShardPlan.model_validate_json(store.get(real_shard["plan"]))
+    (near,) = load_remotes().endpoints
+    late = 0.0  # due in 1970
+    decide = _decider(task_settings(), STAGES["upscale"], shard, store, near, late)
+
+    def where():
+        return decide(Load(slots=1, busy=1, queued=0)).where
+
+    def breaker(ago=0.0):
+        return Breaker(store, "near", rules_of(near), lambda: time.time() - ago)
+
+    def fails(one):
+        for _ in range(one.rules.consecutive):
+            one.leave(one.enter(), False, "HTTP 503")
+
+    assert where() == "burst"
+    fails(breaker())
+    assert where() == "wait", "it failed just now"
+    for info in list(store.list("_shared/breaker/")):
+        store.delete(info.key)
+    fails(breaker(ago=60.0))
+    assert where() == "burst", "its 30 s are over: somebody has to try it"
+    token = breaker().enter()
+    assert where() == "wait", "somebody does"
+    breaker().leave(token, True)
+    assert where() == "burst"
 
 
 def test_a_task_that_waits_for_a_slot_can_be_ended(store, monkeypatch):

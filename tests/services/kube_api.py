@@ -182,26 +182,54 @@ class KubeApi:
         return pod
 
     def _start(self, pod: Pod) -> None:
+        absent = self._absent_volume(pod)
+        if absent:
+            pod.acted = _holds(pod, "ContainerCreating", None)
+            pod.events.append(_event(pod, "FailedMount", absent))
+            return
         try:
             environment = self._environment(pod)
             pod.started = now()
             pod.process = self.launch(pod, environment)
         except KeyError as missing:
-            said = f"configmap or secret {missing} not found"
-            pod.acted = _holds(pod, "CreateContainerConfigError", said)
+            pod.acted = _holds(pod, "CreateContainerConfigError", f"{missing.args[0]} not found")
         except ImageMissing as missing:
             pod.acted = _holds(pod, "ErrImagePull", str(missing))
             pod.events.append(_event(pod, "Failed", f"Failed to pull image: {missing}"))
         else:
             threading.Thread(target=self._follow, args=(pod,), daemon=True).start()
 
+    def _absent_volume(self, pod: Pod) -> str | None:
+        """What a kubelet says when it mounts a volume of what is not there."""
+        for volume in pod.manifest["spec"].get("volumes") or ():
+            secret, config = volume.get("secret"), volume.get("configMap")
+            if not secret and not config:
+                continue
+            name = secret["secretName"] if secret else config["name"]
+            found = (self.secrets if secret else self.config_maps).get(name)
+            said = f'MountVolume.SetUp failed for volume "{volume["name"]}" : '
+            if found is None:
+                return f'{said}{"secret" if secret else "configmap"} "{name}" not found'
+            for item in (secret or config).get("items") or ():
+                if item["key"] not in found:
+                    what = (
+                        "references non-existent secret"
+                        if secret
+                        else ("configmap references non-existent config")
+                    )
+                    return f"{said}{what} key: {item['key']}"
+        return None
+
     def _environment(self, pod: Pod) -> dict[str, str]:
         values: dict[str, str] = {}
         for source in pod.container.get("envFrom") or ():
+            kind, have = "secret", self.secrets
             if "configMapRef" in source:
-                values |= self.config_maps[source["configMapRef"]["name"]]
-            else:
-                values |= self.secrets[source["secretRef"]["name"]]
+                kind, have = "configmap", self.config_maps
+            name = source[f"{'configMap' if kind == 'configmap' else kind}Ref"]["name"]
+            if name not in have:
+                raise KeyError(f'{kind} "{name}"')
+            values |= have[name]
         for variable in pod.container.get("env") or ():
             values[variable["name"]] = variable.get("value", "")
         return values
@@ -326,8 +354,8 @@ def _waits(kind: str, status: str, reason: str, said: str) -> dict[str, Any]:
     return {"phase": "Pending", "conditions": [condition]}
 
 
-def _holds(pod: Pod, reason: str, said: str) -> dict[str, Any]:
-    waiting = {"waiting": {"reason": reason, "message": said}}
+def _holds(pod: Pod, reason: str, said: str | None) -> dict[str, Any]:
+    waiting = {"waiting": {"reason": reason, **({"message": said} if said else {})}}
     return {
         "phase": "Pending",
         "conditions": [{"type": "PodScheduled", "status": "True"}],

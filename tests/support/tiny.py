@@ -18,7 +18,7 @@ import imageio_ffmpeg
 import numpy as np
 import yaml
 
-from include.consent import dump_consent, issue_consent
+from include.consent import dump_consent, issue_consent, row_scope
 from include.settings import PROJECT, Settings
 
 FPS = 10
@@ -94,7 +94,8 @@ class Tiny:
         row |= {"id": ident, "face": path.name, "script": script, "name": name, "locale": "en-US"}
         row |= {"consent": f"{ident}.json", **more}
         audio = self.root / row["audio"] if row["audio"] else None
-        self.consent(row["consent"], path, {"face_swap", "lip_sync"}, audio)
+        scope = row_scope(speaks=True, recorded=audio is not None)
+        self.consent(row["consent"], path, scope, audio)
         self.rows.append(row)
 
     def consent(self, name: str, face: Path, scope: set[str], audio: Path | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from include.errors import RemoteUnavailable
-from include.remote.breaker import Breaker, Rules, State, allow, record
+from include.remote.breaker import Breaker, Rules, State, allow, record, rules_of
+from include.remote.call import Caller
+from include.remote.config import Endpoint, Remotes
 from include.store import open_store
 
 RULES = Rules(consecutive=3, window_s=60, least=6, rate=0.5, open_s=10, open_max_s=80, probe_s=30)
@@ -142,6 +145,49 @@ def test_a_probe_that_died_is_followed_by_another(tmp_path: Path, clock: Clock) 
     assert second.state().state == "half_open", "too late to count"
     second.leave(token, True)
     assert second.state().state == "closed"
+
+
+def declared(*total_s: float) -> Endpoint:
+    stages = ("upscale", "face_swap")
+    models = [
+        {"stage": stage, "backend": "any", "total_s": limit}
+        for stage, limit in zip(stages, total_s, strict=False)
+    ]
+    return Endpoint.model_validate({"name": "near", "url": "https://near.test", "models": models})
+
+
+@pytest.mark.parametrize("total_s", [(30,), (900,), (60, 7200)])
+def test_a_probe_that_takes_all_the_time_of_a_call_closes_it(
+    total_s: tuple[float, ...], tmp_path: Path, clock: Clock
+) -> None:
+    store, endpoint = open_store(str(tmp_path)), declared(*total_s)
+    one = Breaker(store, "near", rules_of(endpoint), clock)
+    fail(one, one.rules.consecutive)
+    clock.now = one.state().until()
+    token = one.enter()
+    clock.now += max(total_s) + 4 * (5 + 30)  # the job, and a submission that was tried 4 times
+    with pytest.raises(RemoteUnavailable, match=r"again in 2\d\d s"):
+        Breaker(store, "near", rules_of(endpoint), clock).enter()
+    one.leave(token, True)
+    assert one.state().clean
+
+
+def test_a_probe_that_died_blocks_for_no_longer_than_a_call(tmp_path: Path, clock: Clock) -> None:
+    one = Breaker(open_store(str(tmp_path)), "near", rules_of(declared(900)), clock)
+    fail(one, one.rules.consecutive)
+    clock.now = one.state().until()
+    one.enter()
+    clock.now += 900 + 400
+    one.enter()
+
+
+def test_callers_give_a_probe_the_time_of_their_endpoint(tmp_path: Path) -> None:
+    ctx = SimpleNamespace(cache=SimpleNamespace(store=open_store(str(tmp_path))))
+    caller, endpoint = Caller(Remotes()), declared(7200)
+    breaker = caller.breaker(ctx, endpoint)
+    assert breaker.rules == rules_of(endpoint)
+    assert breaker.rules.probe_s > 7200
+    assert caller.breaker(ctx, endpoint) is breaker, "one for all threads"
 
 
 def test_the_stores_own_clock_is_used_by_default(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import socket
 import threading
 from pathlib import Path
 
@@ -72,6 +74,19 @@ def test_a_server_that_is_down_is_named_without_the_token() -> None:
         down.ask("GET", "/v1/jobs/x", tries=2)
     assert caught.value.code == "remote.busy"
     assert "secret" not in caught.value.message
+
+
+def test_a_server_that_takes_no_connection_did_nothing() -> None:
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):  # more than it lets wait: the next one gets no answer
+            waits = stack.enter_context(socket.socket())
+            waits.setblocking(False)
+            waits.connect_ex(full.getsockname())
+        silent = Http(f"http://127.0.0.1:{full.getsockname()[1]}", "token", 0.3, 5)
+        with pytest.raises(RemoteUnavailable, match="ConnectTimeout") as caught:
+            silent.ask("POST", "/v1/jobs", tries=1)
+    assert caught.value.code == "remote.busy"
 
 
 def test_a_refused_token_is_not_tried_again(tmp_path: Path) -> None:

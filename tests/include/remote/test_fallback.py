@@ -28,8 +28,15 @@ def ref_of(world: World):
     return world.plan.shards[0].model_copy(update={"store": world.store})
 
 
-def step_down(world: World, failed: UnitResult = BUSY):
-    return fall(world.cache.store, ref_of(world), "upscale", failed, CHAIN)
+def kept(world: World, name: str) -> str:
+    """Where a step down of eve's is kept."""
+    return f"{ref_of(world).plan.removesuffix('.json')}.fallback/eve/{name}.json"
+
+
+def step_down(
+    world: World, failed: UnitResult = BUSY, stage: str = "upscale", chain: Remotes = CHAIN
+):
+    return fall(world.cache.store, ref_of(world), stage, failed, chain)
 
 
 def test_a_step_changes_the_keys_that_it_must_and_no_others(world: World) -> None:
@@ -75,12 +82,45 @@ def test_rows_fall_step_by_step_and_only_they(world: World) -> None:
 def test_the_first_fall_that_is_written_holds_for_all(world: World) -> None:
     first = step_down(world)
     falls = falls_of(world.cache.store, ref_of(world))
-    world.cache.store.delete(f"{ref_of(world).plan.removesuffix('.json')}.fallback/eve/01.json")
+    world.cache.store.delete(kept(world, "upscale-01"))
     body = first.model_copy(update={"said": "by somebody else", "at": datetime.now(UTC)})
-    key = f"{ref_of(world).plan.removesuffix('.json')}.fallback/eve/01.json"
-    world.cache.store.put(key, body.model_dump_json().encode())
+    world.cache.store.put(kept(world, "upscale-01"), body.model_dump_json().encode())
     assert falls["eve"][0].said != "by somebody else"
     assert falls_of(world.cache.store, ref_of(world))["eve"][0].said == "by somebody else"
+
+
+def test_a_row_falls_in_two_stages(world: World) -> None:
+    steps = {"face_swap": [{"backend": "mesh-batched"}], "upscale": [{"backend": "lanczos"}]}
+    chain = Remotes.model_validate({"fallback": steps})
+    swap = step_down(world, stage="face_swap", chain=chain)
+    assert swap.said == "face_swap by mesh-batched instead of mesh"
+    assert step_down(world, chain=chain).said == "upscale by lanczos instead of compact"
+    store, ref = world.cache.store, ref_of(world)
+    _, lowered = parts(store, ref)
+    materials = lowered.shard.rows[0].materials
+    made = [materials[stage].backend.name for stage in ("face_swap", "upscale")]
+    assert made == ["mesh-batched", "lanczos"]
+    assert step_down(world, chain=chain) is None
+    exhausted(store, ref, "upscale", BUSY)
+    assert falls_of(store, ref) == {"eve": [swap]}, "the other stage's step holds"
+
+
+def test_a_step_that_cannot_be_taken_is_passed_over_once(world: World) -> None:
+    steps = [{"backend": "not-installed"}, {"backend": "lanczos"}, {"scale": 1}]
+    chain = Remotes.model_validate({"fallback": {"upscale": steps}})
+    assert [step_down(world, chain=chain).number for _ in range(2)] == [2, 3]
+    assert step_down(world, chain=chain) is None
+
+
+def test_steps_that_an_earlier_release_wrote_hold(world: World) -> None:
+    store, ref = world.cache.store, ref_of(world)
+    body = step_down(world).model_dump_json().encode()
+    store.delete(kept(world, "upscale-01"))
+    store.put(kept(world, "01"), body)
+    assert step_down(world).number == 2
+    assert [held.number for held in falls_of(store, ref)["eve"]] == [1, 2]
+    exhausted(store, ref, "upscale", BUSY)
+    assert falls_of(store, ref) == {}
 
 
 def test_a_used_up_chain_says_what_was_tried_and_begins_anew(world: World) -> None:

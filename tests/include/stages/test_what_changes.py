@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,8 +14,11 @@ import numpy as np
 import pytest
 
 from include.contracts.plan import ShardPlan
+from include.contracts.stage import UnitResult
 from include.local_run import run_campaign
 from include.planning import plan_campaign
+from include.provenance.identity import ANCHORS_ENV
+from include.provenance.pki import development_identity
 from include.settings import PROJECT
 from include.stages.specs import STAGES
 from include.store import open_store
@@ -97,6 +102,14 @@ def name(tiny: Tiny) -> None:
     tiny.brief["campaign"] = "another"
 
 
+def anchors(tiny: Tiny) -> None:
+    root = tiny.settings.state / "pki/root.crt"
+    other = development_identity(state=tiny.root.parent / "others").anchors_pem
+    path = tiny.root / "anchors.pem"
+    path.write_text(root.read_text() + other)
+    os.environ[ANCHORS_ENV] = str(path)
+
+
 def video(tiny: Tiny) -> None:
     write_video(tiny.root / "ad.mp4", list(template_frames())[1:])
 
@@ -113,6 +126,7 @@ CHANGES: dict[str, Callable[[Tiny], None]] = {
     "the encoding quality": quality,
     "the policy": policy,
     "the campaign's name": name,
+    "the trust anchors": anchors,
     "the template video": video,
 }
 
@@ -135,8 +149,9 @@ def test_the_table_has_a_row_for_each_change_that_is_tried() -> None:
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_starts_the_stages_that_the_table_says_and_no_others(
-    finished: Tiny, change: str
+    finished: Tiny, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(ANCHORS_ENV, "")
     tiny = Tiny(
         finished.root,
         finished.settings,
@@ -178,3 +193,35 @@ def test_going_back_to_what_was_published_before_publishes_it_again_and_renders_
     out = store.get("acme/published/tiny/eve/video.mp4")
     assert hashlib.sha256(out).hexdigest() == signed.outputs["video"].sha256
     assert run_campaign(plan, tiny.settings, run_id="again").processes == []
+
+
+def test_a_signature_that_holds_no_more_is_made_again_by_the_next_run_and_not_for_ever(
+    finished: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief, settings = finished.root / "brief.yaml", finished.settings
+    plan = plan_campaign(str(brief), settings)
+    store = open_store(plan.store)
+    cache = ArtifactCache(store, plan.tenant)
+    row = ShardPlan.model_validate_json(store.get(plan.shards[0].plan)).unit("eve")
+    signed = row.key("sign")
+
+    def again(run_id: str) -> UnitResult:
+        cache.quarantine("publish", row.key("publish"))
+        return run_campaign(plan, settings, run_id=run_id).unit("publish", "eve")
+
+    assert again("whole").status == "made"
+    shutil.rmtree(settings.state / "pki")  # another root from now on
+    development_identity(state=settings.state)
+    found = again("other-root")
+    assert (found.status, found.code, found.retry) == ("failed", "provenance.outdated", True)
+    assert cache.lookup("sign", signed) is None
+    assert again("next").status == "made"
+
+    anchors = development_identity(state=finished.root.parent / "strangers").anchors_pem
+    path = finished.root.parent / "strangers.pem"
+    path.write_text(anchors)
+    cache.quarantine("sign", signed)
+    monkeypatch.setenv(ANCHORS_ENV, str(path))  # publishing trusts others than who signs
+    found = again("at-odds")
+    assert (found.status, found.code, found.retry) == ("failed", "provenance.invalid", False)
+    assert cache.lookup("sign", signed) is not None, "signing it again would not help"
