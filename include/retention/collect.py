@@ -45,7 +45,7 @@ from typing import Any
 from include.errors import CorruptArtifact, LeaseHeld, StoreUnavailable, Usage
 from include.retention.keyset import KeySet
 from include.retention.live import LivePlans
-from include.retention.policy import Retention, artifacts, worth_of
+from include.retention.policy import Retention, artifacts, chunk_of, worth_of
 from include.store.base import ObjectInfo, ObjectStore
 from include.store.bulk import in_parallel
 from include.store.lease import Lease, store_time
@@ -188,7 +188,17 @@ class _Collection:
         return not held and days is not None and info.modified < self._now - timedelta(days=days)
 
     def _doomed(self, old: list[ObjectInfo]) -> list[_Doomed]:
-        return [_Doomed(info, _split(info)[1]) for info in old]
+        """Of these, what no live plan names."""
+        named = zip(old, in_parallel(self._named, old), strict=True)
+        return [_Doomed(info, key) for info, key in named if key not in self._live.marks.keys]
+
+    def _named(self, info: ObjectInfo) -> str:
+        """The key that a plan names: a chunk's own is known to its stage only."""
+        artifact, key = _split(info)
+        whole = chunk_of(artifact)
+        if whole is None:
+            return key
+        return str(self._body(info.key).get("material", {}).get("upstream", {}).get(whole, key))
 
     def _manifests(self) -> Iterator[ObjectInfo]:
         """Everything that is named as manifests are, of artifacts that we do not know as well."""

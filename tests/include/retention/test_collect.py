@@ -400,6 +400,20 @@ def slow(tmp_path: Path) -> World:
     return World(store, ArtifactCache(store, TENANT), folder)
 
 
+def test_chunks_of_what_a_live_plan_names_stay_until_it_is_over(world: World) -> None:
+    """A long template's chunks may be all that there is of it when a run was interrupted."""
+    world.make("upscale_plate/chunk", "other", upscale_plate="a" * 64)
+    plate = world.make("upscale_plate", "plate")
+    world.make("upscale_plate/chunk", "first", upscale_plate=plate.key)
+    world.age(400)
+    plan = world.plan("running", plate)
+    world.collect()
+    assert world.there() == {"upscale_plate plate", "upscale_plate/chunk first"}
+    world.store.delete(plan)
+    world.collect()
+    assert world.there() == {"upscale_plate plate"}
+
+
 def test_plans_that_take_longer_to_list_than_a_batch_may_take_hold_no_collection_up(
     slow: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
