@@ -15,6 +15,7 @@ from include.contracts.stage import UnitResult
 from include.keys import chunk_material
 from include.stages.specs import MAKER, STAGES, StageSpec
 from include.store.cache import ArtifactCache
+from include.verdict import VERDICTS, lacks_detector
 
 FINAL = "publish"
 """The artifact that a campaign is for."""
@@ -53,6 +54,8 @@ class _Index:
     chunk: int | None = None
     """Only this chunk of chunked artifacts is asked for."""
     known: dict[tuple[str, str], bool] = field(default_factory=dict)
+    lacking: set[tuple[str, str]] = field(default_factory=set)
+    """Of these, verdicts without the nudity detector: they exist for whoever reads them."""
 
     def owner(self, artifact: str, unit: UnitPlan) -> UnitPlan:
         return self.template if MAKER[artifact].scope == "template" else unit
@@ -65,11 +68,17 @@ class _Index:
             unknown = [key for key in sorted(keys) if (artifact, key) not in self.known]
             found = self.cache.lookup_many(artifact, unknown)
             self.known.update({(artifact, key): key in found for key in unknown})
+            self.lacking.update((artifact, k) for k, m in found.items() if lacks_detector(m))
 
     def exists(self, artifact: str, unit: UnitPlan) -> bool:
         if (artifact, self.owner(artifact, unit).key(artifact)) not in self.known:
             self.ask((artifact,), (unit,))
         return self.known[artifact, self.owner(artifact, unit).key(artifact)]
+
+    def done(self, artifact: str, unit: UnitPlan) -> bool:
+        """Whether an artifact exists and nothing better may be made in its place."""
+        key = self.owner(artifact, unit).key(artifact)
+        return self.exists(artifact, unit) and (artifact, key) not in self.lacking
 
     def at_hand(self, artifact: str, unit: UnitPlan) -> bool:
         """Whether what is asked for exists: the artifact, or only the chunk of it."""
@@ -86,7 +95,7 @@ class _Index:
         if self.exists(FINAL, unit):
             return False
         return artifact == FINAL or any(
-            not self.exists(made, unit) and self.needed(made, unit)
+            not self.done(made, unit) and self.needed(made, unit)
             for spec in _READERS[artifact]
             for made in spec.artifacts
         )
@@ -134,11 +143,11 @@ def _look_ahead(index: _Index, spec: StageSpec, units: tuple[UnitPlan, ...]) -> 
 
 def _template(index: _Index, spec: StageSpec, shard: ShardPlan) -> UnitResult | None:
     unit = shard.template
-    if all(index.at_hand(name, unit) for name in spec.artifacts):
+    if _made(index, spec, unit):
         return _hit(spec, unit)
     rows = _demanding(index, shard)
     wanted = rows is None or any(index.needed(a, row) for row in rows for a in spec.artifacts)
-    return _lacking(index, spec, unit) if wanted else _hit(spec, unit)
+    return _to_make(index, spec, unit) if wanted else _hit(spec, unit)
 
 
 def _demanding(index: _Index, shard: ShardPlan) -> Iterator[UnitPlan] | None:
@@ -158,14 +167,27 @@ def _demanding(index: _Index, shard: ShardPlan) -> Iterator[UnitPlan] | None:
 
 
 def _row(index: _Index, spec: StageSpec, unit: UnitPlan) -> UnitResult | None:
-    made = index.exists(FINAL, unit) or all(index.at_hand(name, unit) for name in spec.artifacts)
+    made = index.exists(FINAL, unit) or _made(index, spec, unit)
     if made or not any(index.needed(name, unit) for name in spec.artifacts):
         return _hit(spec, unit)
-    return _lacking(index, spec, unit)
+    return _to_make(index, spec, unit)
+
+
+def _made(index: _Index, spec: StageSpec, unit: UnitPlan) -> bool:
+    check = index.done if spec.name in VERDICTS else index.at_hand
+    return all(check(name, unit) for name in spec.artifacts)
 
 
 def _hit(spec: StageSpec, unit: UnitPlan) -> UnitResult:
     return UnitResult(id=unit.id, status="hit", key=unit.key(spec.artifacts[-1]))
+
+
+def _to_make(index: _Index, spec: StageSpec, unit: UnitPlan) -> UnitResult | None:
+    """None for a unit that can be made; a verdict that cannot be made anew stays as it is."""
+    lacks = _lacking(index, spec, unit)
+    if lacks is not None and all(index.exists(name, unit) for name in spec.artifacts):
+        return _hit(spec, unit)
+    return lacks
 
 
 def _lacking(index: _Index, spec: StageSpec, unit: UnitPlan) -> UnitResult | None:

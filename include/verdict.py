@@ -13,6 +13,11 @@ from include.store.cache import ArtifactCache
 
 DECISION = "decision"
 """Artifact name of a person's answer."""
+VERDICTS = ("classify", "classify_template")
+"""Artifacts of the safety checks."""
+_UNDONE = "nudity.unavailable"
+_NO_FRAME = "there was no frame to look at"
+"""Why a detector that is there has nothing to say (see ``models.safety.nudity``)."""
 
 
 def decision_material(unit: UnitPlan) -> KeyMaterial:
@@ -63,6 +68,17 @@ def record_decision(
 def classified(cache: ArtifactCache, unit: UnitPlan) -> Manifest | None:
     """The row's safety verdict, if it was reached."""
     return cache.lookup("classify", unit.key("classify"))
+
+
+def lacks_detector(manifest: Manifest) -> bool:
+    """Whether safety checks ran where the nudity detector was not installed.
+
+    What they say holds until they can run with it: then the artifact is made anew.
+    """
+    if manifest.material.stage not in VERDICTS:
+        return False
+    undone = (f["detail"] for f in manifest.facts.get("findings", ()) if f["rule"] == _UNDONE)
+    return not all(detail.endswith(_NO_FRAME) for detail in undone)
 
 
 def release(cache: ArtifactCache, unit: UnitPlan) -> tuple[str, Sha256] | None:

@@ -6,7 +6,7 @@ started it; nothing of Understudy is imported here, nothing of this is imported 
 stdin, per frame: three little-endian uint32 (height, width, id), then height x width x 3 bytes RGB.
 stdout: one JSON object a line. First ``{"ready": true, "detector": ..., "weights_sha256": ...}``,
 then per frame ``{"id": ..., "detections": [{"class": ..., "score": ..., "box": [x, y, w, h]}]}``.
-End of input ends the process.
+End of input ends the process. Exit status 69: what it needs is not installed.
 """
 
 from __future__ import annotations
@@ -23,16 +23,23 @@ from typing import Any, BinaryIO
 
 HEADER = struct.Struct("<III")
 MAX_SIDE = 8192
+ABSENT = 69
 
 
 def load() -> tuple[Any, str]:
     """The detector on one thread, and the digest of its weights."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = "1"  # read when the libraries are loaded, so before that
-    cv2, nudenet, onnxruntime = map(importlib.import_module, ("cv2", "nudenet", "onnxruntime"))
+    try:
+        cv2, nudenet, onnxruntime = map(importlib.import_module, ("cv2", "nudenet", "onnxruntime"))
+    except ImportError as error:
+        # The loader says so too when it cannot map a library that is there.
+        raise SystemExit(1 if "memory" in str(error) else ABSENT) from error
+    weights = Path(str(nudenet.__file__)).parent / "320n.onnx"
+    if not weights.is_file():
+        raise SystemExit(ABSENT)
     cv2.setNumThreads(1)
     detector = nudenet.NudeDetector()
-    weights = Path(str(nudenet.__file__)).parent / "320n.onnx"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -74,7 +74,13 @@ def feature_of(suite: Suite, name: str) -> Feature:
 
 
 def judge(
-    rule: DriftRule, feature: Feature, alpha: float, reference: Column, current: Column
+    rule: DriftRule,
+    feature: Feature,
+    alpha: float,
+    reference: Column,
+    current: Column,
+    *,
+    absent: bool = False,
 ) -> Finding:
     """Judge one rule.
 
@@ -84,6 +90,7 @@ def judge(
         alpha: from ``alpha_per_test``.
         reference: the reference window's column.
         current: the rows to judge.
+        absent: the feature was not measured yet when the reference was taken.
     """
     base: dict[str, Any] = {
         "feature": feature.name,
@@ -96,10 +103,25 @@ def judge(
         "alpha": alpha,
         "threshold": rule.threshold,
     }
+    if absent:
+        said = f"{feature.name}: not in this reference; accept newer rows as the next one"
+        return Finding(**base, state="too_few", said=said, bars=_bars(reference, current))
     if reference.nulls + current.nulls and min(reference.rows, current.rows) >= rule.minimum:
         nulls = _nulls(reference, current)
         if nulls.p < alpha and nulls.size > NULLS_DISTANCE:
             return Finding(**base | _null_finding(feature, reference, current, nulls))
+        if len(reference.values) < rule.minimum:  # whatever comes, only this can be said of it
+            said = (
+                f"{feature.name}: no value in {current.null_share:.0%} of the rows, was "
+                f"{reference.null_share:.0%}; of values the reference has too few"
+            )
+            return Finding(
+                **base | {"threshold": NULLS_DISTANCE, "p": nulls.p, "size": nulls.size},
+                state="steady",
+                what="nulls",
+                said=said,
+                bars=_bars(reference, current),
+            )
     if min(len(reference.values), len(current.values)) < rule.minimum:
         few = min(len(reference.values), len(current.values))
         said = f"{feature.name}: {few} values, {rule.minimum} are needed on either side"

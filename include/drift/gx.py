@@ -31,7 +31,7 @@ from great_expectations.render.renderer.renderer import renderer
 
 from include.drift.compare import alpha_per_test, column_of, feature_of, judge
 from include.drift.records import Finding
-from include.drift.rows import column
+from include.drift.rows import ABSENT, column
 from include.expectations.suites import DriftRule, HardRule, Suite
 
 DOCS_SITE = "docs"
@@ -79,6 +79,7 @@ class FindingMetric(ColumnAggregateMetricProvider):  # type: ignore[misc]
             alpha_per_test(rule, with_what.suite),
             column_of(feature, with_what.reference[rule.feature].to_numpy()),
             column_of(feature, column.to_numpy()),
+            absent=rule.feature in with_what.reference.attrs.get(ABSENT, ()),
         )
         return found.model_dump(mode="json")
 

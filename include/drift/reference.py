@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from include.drift.records import Window
-from include.drift.rows import frame_bytes, read_table, to_frame
+from include.drift.rows import ABSENT, absent_columns, frame_bytes, read_table, to_frame
 from include.errors import BadInput
 from include.expectations.suites import MINIMUM_ROWS
 from include.features.catalogue import AssetKind
@@ -87,13 +87,16 @@ def newest(store: ObjectStore, tenant: str, kind: AssetKind) -> Window | None:
 
 
 def read_window(store: ObjectStore, window: Window) -> pd.DataFrame:
-    """A reference's rows.
+    """A reference's rows; features that it is too old for are named in its ``attrs[ABSENT]``.
 
     Raises:
         CorruptArtifact: they are gone, or not what was accepted.
     """
     key = _rows_key(window.tenant, window.kind, window.rows_sha256)
-    return to_frame(read_table(store.get(key), window.kind, key), window.kind)
+    data = store.get(key)
+    frame = to_frame(read_table(data, window.kind, key), window.kind)
+    frame.attrs[ABSENT] = absent_columns(data, window.kind)
+    return frame
 
 
 def _rows(store: ObjectStore, tenant: str, kind: AssetKind, batch: str) -> pd.DataFrame:

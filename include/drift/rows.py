@@ -34,6 +34,10 @@ WHERE = (*_TEXT, "at")
 _TYPES = {"number": pa.float64(), "category": pa.string(), "flag": pa.bool_()}
 
 
+ABSENT = "absent"
+"""Attribute of a frame: features that were not measured yet when it was stored."""
+
+
 def schema_of(kind: AssetKind) -> pa.Schema:
     """The columns of a kind's files: UTC microseconds, float64, string, bool; all nullable."""
     where = [pa.field(name, pa.string()) for name in _TEXT]
@@ -176,6 +180,12 @@ def read_table(data: bytes, kind: AssetKind, key: str) -> pa.Table:
             f"{key} holds columns of other types: {error}; delete it", where=key
         ) from error
     return pa.Table.from_arrays(columns, schema=schema_of(kind))
+
+
+def absent_columns(data: bytes, kind: AssetKind) -> tuple[str, ...]:
+    """Features of today that a stored Parquet file was written without, being older."""
+    names = pq.read_schema(io.BytesIO(data)).names
+    return tuple(feature.name for feature in FEATURES[kind] if feature.name not in names)
 
 
 def to_frame(table: pa.Table, kind: AssetKind) -> pd.DataFrame:

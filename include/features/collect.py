@@ -79,7 +79,10 @@ def _unit_rows(
         measured = found.facts["features"]  # a manifest's JSON has its names sorted
         values: dict[str, FeatureValue] = {name: measured[name] for name in feature_names(kind)}
         if kind == "render":
-            values |= collected_values(row_manifests(cache, unit), core_hour)
+            made = row_manifests(cache, unit)
+            if "classify" not in made:
+                continue  # a row is stored once: not before its verdict is there
+            values |= collected_values(made, core_hour)
         campaign = shard.brief.campaign
         rules = ",".join(found.facts.get("refused", ()))
         yield AssetRow(kind, found.key, unit.id, campaign, found.made_at, values, rules)

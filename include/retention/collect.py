@@ -7,7 +7,7 @@ blobs without a manifest, which the next one removes. Other objects are never to
 
 **Why a running render loses nothing.** Let a *use* be a plan (it names every key that its render
 will ask for, see ``live``), and let the collector delete in batches, each announced by a notice
-(``include.store.notice``) *before* it looks for new plans and deletes.
+(``include.store.notice``) *before* it looks for new plans and deletes, and renewed meanwhile.
 
 1. A plan that was there at that look is honoured by the batch: what it names is not deleted.
 2. A plan that came later was written after the announcement. Its planner looks for a notice after
@@ -20,6 +20,9 @@ will ask for, see ``live``), and let the collector delete in batches, each annou
    for a notice, waits, and makes sure that the blob is there. Doomed blobs were written before the
    grace period began, counted from the start of the collection, and are looked at once more within
    the batch: one that was just written is spared, whenever its manifest comes.
+
+Manifests are judged, read and deleted page by page; what is remembered of all of them are eight
+bytes a digest.
 
 What is left: a collector that stops for ``DEAD_S - FENCE_S`` within a single deletion, after it
 looked at its clock, and then goes on could delete what was just looked up. Even then nothing wrong
@@ -36,21 +39,29 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from include.errors import CorruptArtifact, LeaseHeld, Usage
+from include.errors import CorruptArtifact, LeaseHeld, StoreUnavailable, Usage
+from include.retention.keyset import KeySet
 from include.retention.live import LivePlans
-from include.retention.policy import Retention, artifacts, worth_of
+from include.retention.policy import Retention, artifacts, chunk_of, worth_of
 from include.store.base import ObjectInfo, ObjectStore
 from include.store.bulk import in_parallel
 from include.store.lease import Lease, store_time
-from include.store.notice import FENCE_S, TRUST_S, Notice, notice_key, read_notice
+from include.store.notice import FENCE_S, TRUST_S, Batch, read_notice
 
 log = logging.getLogger(__name__)
 
 BATCH = 500
-"""Objects deleted under one announcement; a planner may have to wait for that long."""
+"""Objects deleted under one announcement. A planner may have to wait for that long, and for the
+look at the plans before it."""
+MOST = 20 * BATCH
+"""The same where the look takes longer than the deletions."""
+_AT_ONCE = 500
+"""Manifests that are read, and held, at a time."""
+_TRIES = 5
+"""Batches in a row that may come to nothing."""
 
 _LEAF = re.compile(r"[^/]+/.+/[0-9a-f]{2}/[0-9a-f]{64}")
 
@@ -112,6 +123,15 @@ def collect(
         return work.found
 
 
+@dataclass(frozen=True)
+class _Doomed:
+    """An object that is to go."""
+
+    info: ObjectInfo
+    named: str
+    """What a plan that needs it names: the artifact, of a blob its digest."""
+
+
 class _Collection:
     """One collection: what it knows while it works."""
 
@@ -129,41 +149,56 @@ class _Collection:
         self._store, self._tenant, self._policy, self._lease = store, tenant, policy, lease
         self._now, self._since = now, now - grace
         self._live = LivePlans(store, tenant, self._since, now)
-        self._blobs: set[str] = set()
+        self._blobs = KeySet()
         """Digests that an artifact which stays names."""
         self._number = read_notice(store, tenant).number
 
     def run(self) -> None:
         """Manifests, then blobs, then what interrupted uploads left."""
-        stay, doomed = self._judge()
-        self.found.kept, self.found.plans = len(stay), self._live.marks.plans
-        self._hold(stay)
-        gone = list(self._delete(doomed, self._still_doomed))
-        for stage, _ in map(_split, gone):
+        self.found.plans = self._live.marks.plans
+        for item in self._delete(self._judge(), self._still_doomed):
+            stage, _ = _split(item.info)
             self.found.doomed[stage] = self.found.doomed.get(stage, 0) + 1
-        gone = list(self._delete(self._orphans(), self._still_orphan))
-        self.found.blobs, self.found.bytes = len(gone), sum(info.size for info in gone)
+        for item in self._delete(self._orphans(), self._still_orphan):
+            self.found.blobs += 1
+            self.found.bytes += item.info.size
         if not self.found.dry_run:
             age = (self._now - self._since).total_seconds()
             self.found.leftovers = self._store.sweep(age)
 
-    def _judge(self) -> tuple[list[ObjectInfo], list[ObjectInfo]]:
-        """All manifests, in those that stay and those that are doomed."""
-        stay: list[ObjectInfo] = []
-        old: list[ObjectInfo] = []
-        known = set(artifacts())
-        for info in self._manifests():
-            artifact, key = _split(info)
-            if artifact not in known:  # a decision, a refusal, or what a later version makes
-                stay.append(info)
-                continue
-            days = self._policy.days(worth_of(artifact))
-            held = info.modified >= self._since or key in self._live.marks.keys
-            young = days is None or info.modified >= self._now - timedelta(days=days)
-            (stay if held or young else old).append(info)
-        wanted = self._behind_published([info for info in stay if _split(info)[0] == "publish"])
-        doomed = [info for info in old if _split(info)[1] not in wanted]
-        return [*stay, *(info for info in old if _split(info)[1] in wanted)], doomed
+    def _judge(self) -> Iterator[_Doomed]:
+        """The manifests that are doomed; what the others name is remembered on the way."""
+        known, wanted = set(artifacts()), self._behind_published()
+        manifests = self._manifests()
+        while page := list(itertools.islice(manifests, _AT_ONCE)):
+            old = {info.key for info in page if self._is_old(info, known, wanted)}
+            doomed = self._doomed([info for info in page if info.key in old])
+            going = {item.info.key for item in doomed}
+            stay = [info for info in page if info.key not in going]
+            self.found.kept += len(stay)
+            self._hold(stay)
+            yield from doomed
+
+    def _is_old(self, info: ObjectInfo, known: set[str], wanted: KeySet) -> bool:
+        artifact, key = _split(info)
+        if artifact not in known:  # a decision, a refusal, or what a later version makes
+            return False
+        days = self._policy.days(worth_of(artifact))
+        held = info.modified >= self._since or key in self._live.marks.keys or key in wanted
+        return not held and days is not None and info.modified < self._now - timedelta(days=days)
+
+    def _doomed(self, old: list[ObjectInfo]) -> list[_Doomed]:
+        """Of these, what no live plan names."""
+        named = zip(old, in_parallel(self._named, old), strict=True)
+        return [_Doomed(info, key) for info, key in named if key not in self._live.marks.keys]
+
+    def _named(self, info: ObjectInfo) -> str:
+        """The key that a plan names: a chunk's own is known to its stage only."""
+        artifact, key = _split(info)
+        whole = chunk_of(artifact)
+        if whole is None:
+            return key
+        return str(self._body(info.key).get("material", {}).get("upstream", {}).get(whole, key))
 
     def _manifests(self) -> Iterator[ObjectInfo]:
         """Everything that is named as manifests are, of artifacts that we do not know as well."""
@@ -172,43 +207,46 @@ class _Collection:
             if not info.key.startswith(blobs) and _LEAF.fullmatch(info.key):
                 yield info
 
-    def _behind_published(self, publications: list[ObjectInfo]) -> set[str]:
-        """Keys of the signatures and verdicts that publications rest on."""
-        wanted: set[str] = set()
-        signed = self._upstream([info.key for info in publications], "sign")
-        wanted |= signed
-        keys = [f"{self._tenant}/sign/{key[:2]}/{key}" for key in sorted(signed)]
-        return wanted | self._upstream(keys, "classify")
+    def _behind_published(self) -> KeySet:
+        """Keys of the signatures and verdicts that publications rest on; those stay for ever."""
+        wanted = KeySet()
+        published = (i.key for i in self._store.list(f"{self._tenant}/publish/"))
+        for page in _pages(filter(_LEAF.fullmatch, published)):
+            signed = self._upstream(page, "sign")
+            wanted.update(signed)
+            keys = [f"{self._tenant}/sign/{key[:2]}/{key}" for key in sorted(signed)]
+            wanted.update(self._upstream(keys, "classify"))
+        return wanted
 
     def _upstream(self, manifests: list[str], artifact: str) -> set[str]:
-        found = (body.get("material", {}).get("upstream", {}) for body in self._bodies(manifests))
+        bodies = in_parallel(self._body, manifests)
+        found = (body.get("material", {}).get("upstream", {}) for body in bodies)
         return {str(upstream[artifact]) for upstream in found if artifact in upstream}
 
     def _hold(self, manifests: list[ObjectInfo]) -> None:
         """Remember what these manifests name."""
-        for body in self._bodies([info.key for info in manifests]):
-            outputs = body.get("outputs", {}).values()
-            self._blobs.update(str(blob["sha256"]) for blob in outputs if "sha256" in blob)
+        for digests in in_parallel(self._digests, [info.key for info in manifests]):
+            self._blobs.update(digests)
 
-    def _bodies(self, keys: list[str]) -> Iterator[dict[str, Any]]:
-        """Manifests as plain JSON, whatever version of us wrote them; the unreadable are left out.
+    def _digests(self, key: str) -> list[str]:
+        outputs = self._body(key).get("outputs", {}).values()
+        return [str(blob["sha256"]) for blob in outputs if "sha256" in blob]
+
+    def _body(self, key: str) -> dict[str, Any]:
+        """A manifest as plain JSON, whatever version of us wrote it; empty if it is unreadable.
 
         A manifest that is no JSON never was an artifact: it does not keep any blob.
         """
+        try:
+            body = json.loads(self._store.get(key))
+        except (CorruptArtifact, ValueError):
+            return {}
+        return body if isinstance(body, dict) else {}
 
-        def read(key: str) -> dict[str, Any]:
-            try:
-                body = json.loads(self._store.get(key))
-            except (CorruptArtifact, ValueError):
-                return {}
-            return body if isinstance(body, dict) else {}
-
-        yield from in_parallel(read, keys)
-
-    def _orphans(self) -> Iterator[ObjectInfo]:
+    def _orphans(self) -> Iterator[_Doomed]:
         for info in self._store.list(f"{self._tenant}/blob/"):
             if self._is_orphan(info):
-                yield info
+                yield _Doomed(info, info.key.rsplit("/", 1)[1])
             else:
                 self.found.blobs_kept += 1
 
@@ -217,59 +255,75 @@ class _Collection:
         named = sha256 in self._blobs or sha256 in self._live.marks.sources
         return not named and info.modified < self._since
 
-    def _still_orphan(self, info: ObjectInfo) -> bool:
-        now = self._store.head(info.key)
+    def _still_orphan(self, item: _Doomed) -> bool:
+        now = self._store.head(item.info.key)
         return now is not None and self._is_orphan(now)
 
-    def _still_doomed(self, info: ObjectInfo) -> bool:
+    def _still_doomed(self, item: _Doomed) -> bool:
         """Spare a manifest that a new plan names, and with it what it names."""
-        if _split(info)[1] not in self._live.marks.keys:
+        if item.named not in self._live.marks.keys:
             return True
-        self._hold([info])
+        self._hold([item.info])
         return False
 
     def _delete(
-        self, doomed: Iterator[ObjectInfo] | list[ObjectInfo], still: Callable[[ObjectInfo], bool]
-    ) -> Iterator[ObjectInfo]:
+        self, doomed: Iterator[_Doomed], still: Callable[[_Doomed], bool]
+    ) -> Iterator[_Doomed]:
         """Delete in announced batches what is doomed ``still``; yields what went."""
-        waiting = iter(doomed)
         if self.found.dry_run:
-            yield from waiting
+            yield from doomed
             return
-        while batch := list(itertools.islice(waiting, BATCH)):
+        size, tries = BATCH, 0
+        while batch := list(itertools.islice(doomed, size)):
             while batch:
-                done = self._delete_batch(batch, still)
+                done, look_s, work_s = self._delete_batch(batch, still)
                 yield from (i for i, gone in zip(batch, done, strict=True) if gone)
-                batch = [i for i, gone in zip(batch, done, strict=True) if gone is None]
+                left = [i for i, gone in zip(batch, done, strict=True) if gone is None]
+                tries = tries + 1 if len(left) == len(batch) else 0
+                if tries == _TRIES:
+                    raise StoreUnavailable(
+                        f"{self._store.uri} took more than {FENCE_S:.0f} s to write a small "
+                        f"object, {tries} times; nothing was deleted then. Try again when it is "
+                        "faster",
+                        code="gc.slow",
+                    )
+                slow = not left and look_s > work_s
+                size, batch = min(MOST, 2 * size) if slow else BATCH, left
 
     def _delete_batch(
-        self, batch: list[ObjectInfo], still: Callable[[ObjectInfo], bool]
-    ) -> list[bool | None]:
+        self, batch: list[_Doomed], still: Callable[[_Doomed], bool]
+    ) -> tuple[list[bool | None], float, float]:
+        """Delete under one announcement.
+
+        Returns:
+            As ``_settle``; the seconds that the look at the plans took, and those of the deletions.
+        """
         if not self._lease.held:
             raise LeaseHeld("Another collection took over; this one stops.", code="gc.taken")
+        self._number += 1
         began = time.monotonic()
-        self._announce(active=True)
-        try:
+        with Batch(self._store, self._tenant, self._number, FENCE_S) as announced:
             self._live.look_again()
-            return in_parallel(lambda info: self._settle(info, still, began), batch)
-        finally:
-            self._announce(active=False)
+            looked = time.monotonic()
+            done = in_parallel(lambda item: self._settle(item, still, announced, looked), batch)
+            return done, looked - began, time.monotonic() - looked
 
     def _settle(
-        self, info: ObjectInfo, still: Callable[[ObjectInfo], bool], began: float
+        self, item: _Doomed, still: Callable[[_Doomed], bool], announced: Batch, looked: float
     ) -> bool | None:
         """Delete one object. Whether it went; None when the batch took too long to go on."""
-        if not still(info):
+        if not still(item):
             return False
-        if time.monotonic() - began > FENCE_S:
+        in_time = time.monotonic() - looked <= FENCE_S  # planners wait no longer than that
+        if not (in_time and announced.stands and self._lease.held):
             return None
-        self._store.delete(info.key)
+        self._store.delete(item.info.key)
         return True
 
-    def _announce(self, *, active: bool) -> None:
-        self._number += active
-        notice = Notice(number=self._number, active=active, at=datetime.now(UTC))
-        self._store.put(notice_key(self._tenant), notice.model_dump_json().encode())
+
+def _pages(keys: Iterator[str]) -> Iterator[list[str]]:
+    while page := list(itertools.islice(keys, _AT_ONCE)):
+        yield page
 
 
 def _split(info: ObjectInfo) -> tuple[str, str]:

@@ -11,6 +11,9 @@ from it. So a plan is the declaration of use. It is live while one of these hold
 
 from __future__ import annotations
 
+import hashlib
+import heapq
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,8 +24,9 @@ from pydantic import ValidationError
 from include.contracts.plan import ShardPlan
 from include.contracts.stage import ReviewItem, StageRequest, StageResult
 from include.errors import CorruptArtifact
+from include.retention.keyset import KeySet
 from include.store.base import ObjectInfo, ObjectStore
-from include.store.bulk import in_parallel
+from include.store.bulk import in_batches
 from include.store.cache import ArtifactCache
 from include.verdict import DECISION
 
@@ -36,17 +40,20 @@ _BEATS_S = 300.0
 """A lease that was written this recently may be alive."""
 _KEY = re.compile("[0-9a-f]{64}")
 """Leases of artifacts; others are on the collection itself, or on places that are published to."""
-
-Stamp = tuple[str, datetime]
+_PLANS_AT_ONCE = 32
+"""Plans of which what they name is held at a time."""
+_RECORDS_AT_ONCE = 500
+_NEWEST = 5000
+"""Plans that are ordered by age at a time."""
 
 
 @dataclass
 class Marks:
     """What live plans name."""
 
-    keys: set[str] = field(default_factory=set)
+    keys: KeySet = field(default_factory=KeySet)
     """Artifact keys."""
-    sources: set[str] = field(default_factory=set)
+    sources: KeySet = field(default_factory=KeySet)
     """SHA-256 of source files."""
     plans: int = 0
 
@@ -65,19 +72,26 @@ class LivePlans:
         """
         self.marks = Marks()
         self._store, self._tenant = store, tenant
-        self._seen: dict[str, Stamp] = {}
-        files = list(self._files())
-        ids = {_plan_id(info.key) for info in files if info.modified >= since}
-        ids |= self._of_runs(since, now)
-        self._read(info for info in files if _plan_id(info.key) in ids)
-        self._of_leases(now, [info for info in files if _plan_id(info.key) not in ids])
-        # What is not live now was seen as well: only what is written from now on is news.
-        self._seen.update({info.key: _stamp(info) for info in files})
+        self._seen = KeySet()
+        """Stamps of the files that were read, or are of no plan that is live."""
+        ids = self._of_runs(since, now)
+        self._read(self._of_live(since, ids))
+        self._of_leases(now, ids)
 
     def look_again(self) -> None:
         """Mark what plans name that were written since the last look."""
-        news = [info for info in self._files() if self._seen.get(info.key) != _stamp(info)]
-        self._read(news)
+        self._read(info for info in self._files() if _stamp(info) not in self._seen)
+
+    def _of_live(self, since: datetime, ids: set[str]) -> Iterator[ObjectInfo]:
+        """The files of plans that are live; adds the ids of those that are young."""
+        for plan_id, group in itertools.groupby(self._files(), lambda info: _plan_id(info.key)):
+            files = list(group)
+            if any(info.modified >= since for info in files):
+                ids.add(plan_id)
+            # What is not live now was seen as well: only what is written from now on is news.
+            self._seen.update(map(_stamp, files))
+            if plan_id in ids:
+                yield from files
 
     def _files(self) -> Iterator[ObjectInfo]:
         for info in self._store.list(f"{self._tenant}/plan/"):
@@ -86,40 +100,59 @@ class LivePlans:
                 yield info
 
     def _read(self, files: Iterable[ObjectInfo]) -> None:
-        files = list(files)
-        for info, plan in zip(files, in_parallel(self._plan, files), strict=True):
-            self._seen[info.key] = _stamp(info)
-            if plan is not None:
-                self._mark(plan)
+        for named in in_batches(self._named, files, _PLANS_AT_ONCE):
+            self._mark(named)
 
-    def _plan(self, info: ObjectInfo) -> ShardPlan | None:
+    def _named(self, info: ObjectInfo) -> tuple[list[str], list[str]] | None:
+        """Keys and sources that a plan names; None for what is no plan (any more)."""
+        plan = self._plan(info.key)
+        self._seen.add(_stamp(info))
+        if plan is None:
+            return None
+        units = (plan.template, *plan.rows)
+        keys = [material.key() for unit in units for material in unit.materials.values()]
+        return keys, [ref.blob.sha256 for unit in units for ref in unit.sources.values()]
+
+    def _plan(self, key: str) -> ShardPlan | None:
         """A plan, or None when it is gone or of a form that no worker here would take."""
         try:
-            return ShardPlan.model_validate_json(self._store.get(info.key))
+            return ShardPlan.model_validate_json(self._store.get(key))
         except (CorruptArtifact, ValidationError):
             return None
 
-    def _mark(self, plan: ShardPlan) -> None:
-        self.marks.plans += 1
-        for unit in (plan.template, *plan.rows):
-            self.marks.keys.update(material.key() for material in unit.materials.values())
-            self.marks.sources.update(ref.blob.sha256 for ref in unit.sources.values())
+    def _mark(self, named: tuple[list[str], list[str]] | None) -> None:
+        if named is not None:
+            self.marks.plans += 1
+            self.marks.keys.update(named[0])
+            self.marks.sources.update(named[1])
 
     def _of_runs(self, since: datetime, now: datetime) -> set[str]:
         """Ids of the plans that recent runs work on, or that a question is open about."""
-        found: set[str] = set()
-        newest: dict[str, ObjectInfo] = {}
-        asked: list[str] = []
-        for info in self._records():
-            run = info.key.rsplit("/", 2)[0]
-            if "/review/" in info.key:
-                if info.modified >= now - timedelta(days=REVIEW_DAYS):
-                    asked.append(info.key)
-            elif info.modified >= since and not info.key.endswith(_OTHER_RECORDS):
-                newest[run] = info
-        found.update(filter(None, in_parallel(self._plan_of_record, newest.values())))
-        found.update(filter(None, in_parallel(self._plan_of_question, asked)))
-        return found
+        asked = now - timedelta(days=REVIEW_DAYS)
+        records = (
+            info
+            for info in self._records()
+            if info.modified >= (asked if _is_question(info.key) else since)
+            and (_is_question(info.key) or not info.key.endswith(_OTHER_RECORDS))
+        )
+        newest = self._newest(records)
+        return set(filter(None, in_batches(self._plan_of, newest, _RECORDS_AT_ONCE)))
+
+    def _newest(self, records: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
+        """All questions, and of what else lies in one folder of a run the last."""
+        for _, group in itertools.groupby(records, lambda info: info.key.rsplit("/", 2)[0]):
+            last = None
+            for info in group:
+                if _is_question(info.key):
+                    yield info
+                else:
+                    last = info
+            if last is not None:
+                yield last
+
+    def _plan_of(self, info: ObjectInfo) -> str | None:
+        question = _is_question(info.key)
+        return self._plan_of_question(info.key) if question else self._plan_of_record(info)
 
     def _records(self) -> Iterator[ObjectInfo]:
         for kind in ("run", "result"):
@@ -143,25 +176,42 @@ class LivePlans:
         answered = cache.lookup(DECISION, item.decision) is not None
         return None if answered else _plan_id(item.plan)
 
-    def _of_leases(self, now: datetime, others: list[ObjectInfo]) -> None:
-        """Mark the plans among the others that say what a living lease is about."""
+    def _of_leases(self, now: datetime, ids: set[str]) -> None:
+        """Mark the plans among the others that say what a living lease is about, newest first."""
         beats = now - timedelta(seconds=_BEATS_S)
         leases = self._store.list(f"{self._tenant}/lease/")
         names = {info.key.split("/")[2] for info in leases if info.modified >= beats}
-        held = {name for name in names if _KEY.fullmatch(name)}
-        for info in sorted(others, key=lambda info: info.modified, reverse=True):
-            if not held - self.marks.keys:
+        held = {name for name in names if _KEY.fullmatch(name) and name not in self.marks.keys}
+        for info in self._others(ids) if held else ():
+            named = self._named(info)
+            if named is not None and held.intersection(named[0]):
+                self._mark(named)
+                held.difference_update(named[0])
+            if not held:
                 return
-            plan = self._plan(info)
-            units = (plan.template, *plan.rows) if plan else ()
-            keys = {m.key() for unit in units for m in unit.materials.values()}
-            if plan and keys & held:
-                self._mark(plan)
+
+    def _others(self, ids: set[str]) -> Iterator[ObjectInfo]:
+        """Files of other plans than these, newest first: listed again where they are many."""
+        last: tuple[datetime, str] | None = None
+        while True:
+            others = (info for info in self._files() if _plan_id(info.key) not in ids)
+            older = (i for i in others if last is None or (i.modified, i.key) < last)
+            newest = heapq.nlargest(_NEWEST, older, lambda info: (info.modified, info.key))
+            yield from newest
+            if len(newest) < _NEWEST:
+                return
+            last = newest[-1].modified, newest[-1].key
 
 
 def _plan_id(key: str) -> str:
     return key.split("/")[2]
 
 
-def _stamp(info: ObjectInfo) -> Stamp:
-    return info.etag, info.modified
+def _is_question(key: str) -> bool:
+    return "/review/" in key
+
+
+def _stamp(info: ObjectInfo) -> str:
+    """Changes whenever a file is written again."""
+    stamp = f"{info.key} {info.etag} {info.modified.timestamp()}"
+    return hashlib.blake2b(stamp.encode(), digest_size=8).hexdigest()

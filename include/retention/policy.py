@@ -63,9 +63,14 @@ def artifacts() -> tuple[str, ...]:
     return (*MAKER, *chunked)
 
 
+def chunk_of(artifact: str) -> str | None:
+    """Of what an artifact is a chunk, by its name; None when it is none."""
+    return artifact.removesuffix(_CHUNK) if artifact.endswith(_CHUNK) else None
+
+
 def worth_of(artifact: str) -> Worth:
     """The class of an artifact by its name."""
-    if artifact.endswith(_CHUNK):
+    if chunk_of(artifact):
         return "hot"  # the artifact is joined of its chunks and needs them no more
     if artifact == _PUBLISHED:
         return "published"

@@ -37,6 +37,7 @@ from include.store.cache import ArtifactCache
 from include.store.disk_errors import FULL
 from include.store.lease import Lease
 from include.store.waiting import WAITING, TimedStore
+from include.verdict import lacks_detector
 from models.registry import backend
 
 Run = Callable[[StageContext, str], "Output | Hold"]
@@ -302,14 +303,15 @@ def _make(work: _Work, artifact: str, unit: UnitPlan) -> Hold | None:
     spec, cache = work.spec, work.cache
     material = unit.materials[artifact]
     key = material.key()
-    if cache.lookup(artifact, key):
+    if _stands(work, cache.lookup(artifact, key)):
         return None
     check_current(spec, material)
     with (
         Lease.acquire(cache.store, cache.tenant, key),
         tempfile.TemporaryDirectory(prefix=f"understudy-{spec.name}-") as folder,
     ):
-        if cache.lookup(artifact, key):  # made while we waited for the lease
+        before = cache.lookup(artifact, key)
+        if _stands(work, before):  # made while we waited for the lease
             return None
         start = _Cost.now()
         context = work.context(unit, Path(folder))
@@ -318,8 +320,22 @@ def _make(work: _Work, artifact: str, unit: UnitPlan) -> Hold | None:
             made = run(context, artifact)
             if isinstance(made, Hold):
                 return made
+            if before is not None:
+                cache.quarantine(artifact, key)
             _publish(cache, material, made, start)
     return None
+
+
+def _stands(work: _Work, found: Manifest | None) -> bool:
+    """Whether an artifact exists and is all that can be made here.
+
+    A verdict that was reached where the nudity detector is not installed is replaced once it is.
+    """
+    if found is None or not lacks_detector(found):
+        return found is not None
+    safety = importlib.import_module("include.stages.safety")
+    settings = Settings.from_env().with_store(work.request.store)
+    return not safety.shared_detector(work.common, settings).available()
 
 
 def _publish(cache: ArtifactCache, material: KeyMaterial, made: Output, start: _Cost) -> Manifest:

@@ -16,7 +16,8 @@ from include.media.contact_sheet import contact_sheet
 from include.media.decode import Picture, VideoReader
 from include.media.flash import FlashMeter, FlashSample
 from include.media.images import save_jpeg
-from include.stages.context import StageContext
+from include.settings import Settings
+from include.stages.context import Inputs, StageContext
 from models.safety.finding import Finding, Verdict
 from models.safety.nudity import NudityDetector, check_nudity
 
@@ -30,11 +31,15 @@ SHEET_FRAMES = 12
 
 def _check_frames(ctx: StageContext, frames: Iterable[tuple[float, Image]]) -> list[Finding]:
     """Look for nudity; the detector's process serves all rows of a shard."""
-    python = ctx.settings.nudity_python
     if ctx.common is None:
-        with NudityDetector(python) as detector:
+        with NudityDetector(ctx.settings.nudity_python) as detector:
             return check_nudity(frames, detector)
-    return check_nudity(frames, ctx.common.keep("nudity", lambda: NudityDetector(python)))
+    return check_nudity(frames, shared_detector(ctx.common, ctx.settings))
+
+
+def shared_detector(common: Inputs, settings: Settings) -> NudityDetector:
+    """The detector of a process, started when it is first asked."""
+    return common.keep("nudity", lambda: NudityDetector(settings.nudity_python))
 
 
 def sample_indices(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -32,6 +33,13 @@ def in_parallel(work: Callable[[S], T], items: Iterable[S]) -> list[T]:
     with ThreadPoolExecutor(min(PARALLEL, len(batches))) as pool:
         done = pool.map(lambda batch: [work(item) for item in batch], batches)
         return [result for batch in done for result in batch]
+
+
+def in_batches(work: Callable[[S], T], items: Iterable[S], size: int) -> Iterator[T]:
+    """As ``in_parallel``, for any number of items: only ``size`` of them are held at a time."""
+    waiting = iter(items)
+    while batch := list(itertools.islice(waiting, size)):
+        yield from in_parallel(work, batch)
 
 
 def heads(store: ObjectStore, prefix: str, keys: Iterable[str]) -> dict[str, ObjectInfo]:

@@ -1,13 +1,14 @@
 """Nudity, by a detector in another process: its weights' licence (AGPL-3.0) stays outside.
 
 The process is ``docker/nudity/detect.py``, run by the interpreter that ``UNDERSTUDY_NUDITY_PYTHON``
-names. A missing environment, a death, an answer that makes no sense or none in time all mean
-``unavailable``, which never passes where the check is required.
+names. A missing environment or answers that make no sense mean ``unavailable``, which never passes
+where the check is required. A process that dies or is silent says nothing: it is tried again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import queue
@@ -23,6 +24,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from include.errors import Transient
 from models.safety.finding import Box, Finding, unavailable
 from models.safety.policy import DEFAULT_POLICY, Limits, Policy
 
@@ -32,11 +34,27 @@ CHECK = "nudity"
 START_S, ANSWER_S = 120.0, 60.0
 """Time limits in seconds, generous for a loaded machine: they end a hang, nothing else."""
 
+NO_FRAME = "there was no frame to look at"
+
 _HEADER = struct.Struct("<III")
+_ABSENT = {
+    0: "is another program",
+    2: "has no script that its interpreter can open",
+    69: "is not installed in its environment",
+}
+"""What the exit status of a process says that was never ready; any other may pass."""
+_DYING_S = 2.0
+_NO_PROGRAM = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC, errno.ELOOP, errno.EISDIR}
 
 
 class DetectorUnavailable(RuntimeError):
-    """The detector's process is not there, died, or makes no sense."""
+    """The detector is not installed, or makes no sense: it stays so until somebody mends it."""
+
+
+class DetectorLost(Transient):
+    """The detector's process died, did not answer in time, or could not be started for now."""
+
+    default_code = "nudity.lost"
 
 
 @dataclass(frozen=True)
@@ -90,7 +108,7 @@ class NudityDetector:
             rgb: uint8 [h, w, 3].
 
         Raises:
-            DetectorUnavailable: see the class.
+            DetectorUnavailable, DetectorLost: see the classes.
             ValueError: the array is no frame.
         """
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
@@ -109,11 +127,19 @@ class NudityDetector:
             raise self._lost("died") from error
         answer = self._answer(ANSWER_S)
         if answer.get("id") != self._count:
-            raise self._lost("answered out of turn")
+            raise self._senseless("answered out of turn")
         try:
             return [_detection(item) for item in answer["detections"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise self._lost("gave an answer that makes no sense") from error
+            raise self._senseless("gave an answer that makes no sense") from error
+
+    def available(self) -> bool:
+        """Whether a frame would be looked at now; starts the process."""
+        try:
+            self._process or self._start()
+        except (DetectorUnavailable, DetectorLost):
+            return False
+        return True
 
     def close(self) -> None:
         """End the process; it is started again if another frame comes."""
@@ -151,17 +177,26 @@ class NudityDetector:
                 env=environment,
             )
         except OSError as error:
-            raise DetectorUnavailable(f"{self._python} cannot be run: {error.strerror}") from error
+            why = f"{self._python} cannot be run: {error.strerror}"
+            if error.errno in _NO_PROGRAM:
+                raise DetectorUnavailable(why) from error
+            raise DetectorLost(f"{why}; run the check again") from error
         self._process, self._count = process, 0
         answers: queue.Queue[bytes | None] = queue.Queue()
         self._answers = answers
         if process.stdout is not None:
             threading.Thread(target=_pump, args=(process.stdout, answers), daemon=True).start()
-        ready = self._answer(START_S)
+        try:
+            ready = self._answer(START_S)
+        except DetectorLost as error:
+            if process.returncode in _ABSENT:
+                what = _ABSENT[process.returncode]
+                raise DetectorUnavailable(f"the nudity detector {what}") from error
+            raise
         self.version = str(ready.get("detector", ""))
         self.weights_sha256 = str(ready.get("weights_sha256", ""))
         if not ready.get("ready"):
-            raise self._lost("did not say that it is ready")
+            raise self._senseless("did not say that it is ready")
         return process
 
     def _answer(self, limit_s: float) -> dict[str, Any]:
@@ -169,28 +204,36 @@ class NudityDetector:
             line = self._answers.get(timeout=limit_s)
         except queue.Empty as error:
             raise self._lost(f"did not answer within {limit_s:.0f} s") from error
-        if line is None:
+        if line is None or not line.endswith(b"\n"):  # cut off as it was written
             raise self._lost("died")
         try:
             value = json.loads(line)
         except ValueError as error:
-            raise self._lost("gave an answer that is no JSON") from error
+            raise self._senseless("gave an answer that is no JSON") from error
         if not isinstance(value, dict):
-            raise self._lost("gave an answer that makes no sense")
+            raise self._senseless("gave an answer that makes no sense")
         return value
 
-    def _lost(self, how: str) -> DetectorUnavailable:
+    def _lost(self, how: str) -> DetectorLost:
+        return DetectorLost(f"the nudity detector {how}{self._end()}; run the check again")
+
+    def _senseless(self, how: str) -> DetectorUnavailable:
+        return DetectorUnavailable(f"the nudity detector {how}{self._end()}; install it again")
+
+    def _end(self) -> str:
         """End what is left of the process; the next frame starts another."""
         process, self._process = self._process, None
         status = ""
         if process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_DYING_S)  # one that closed its output is about to say its status
             process.kill()
             status = f" (exit status {process.wait()})"
             for pipe in (process.stdin, process.stdout):
                 if pipe:
                     with contextlib.suppress(OSError):
                         pipe.close()
-        return DetectorUnavailable(f"the nudity detector {how}{status}; run the check again")
+        return status
 
 
 def check_nudity(
@@ -198,10 +241,10 @@ def check_nudity(
     detector: NudityDetector,
     policy: Policy = DEFAULT_POLICY,
 ) -> list[Finding]:
-    """Look at frames; never raises for a detector that fails.
+    """Look at frames.
 
-    One whose process dies is given the frame once more: a process that the system killed says
-    nothing about the frame, and what is found here is kept.
+    A detector whose process dies is given the frame once more: a process that the system killed
+    says nothing about the frame.
 
     Args:
         frames: time in seconds and uint8 RGB [h, w, 3].
@@ -210,8 +253,11 @@ def check_nudity(
 
     Returns:
         What crossed a limit, worst first; else one ``pass`` with the highest score; or
-        ``unavailable`` when the detector failed (after what had been found until then) or when
-        there was no frame to look at.
+        ``unavailable`` when the detector is not there or makes no sense (after what had been found
+        until then) or when there was no frame to look at.
+
+    Raises:
+        DetectorLost: the detector failed in a way that may pass; nothing is known then.
     """
     findings: list[Finding] = []
     best, count = 0.0, 0
@@ -228,7 +274,7 @@ def check_nudity(
     except DetectorUnavailable as error:
         return [*_worst_first(findings), unavailable(CHECK, str(error))]
     if count == 0:
-        return [unavailable(CHECK, "there was no frame to look at")]
+        return [unavailable(CHECK, NO_FRAME)]
     if findings:
         return _worst_first(findings)
     lowest = min((limits.review for limits in policy.nudity.values()), default=1.0)
@@ -238,7 +284,7 @@ def check_nudity(
 def _detect(detector: NudityDetector, rgb: npt.NDArray[np.uint8]) -> list[Detection]:
     try:
         return detector.detect(rgb)
-    except DetectorUnavailable:
+    except (DetectorUnavailable, DetectorLost):
         return detector.detect(rgb)
 
 

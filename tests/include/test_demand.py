@@ -58,6 +58,10 @@ class Campaign:
             files = {"out": (self.file, "application/octet-stream")}
             self.cache.publish(unit.materials[artifact], files, {})
 
+    def judge(self, unit: UnitPlan, artifact: str, why: str) -> None:
+        finding = {"rule": "nudity.unavailable", "detail": why}
+        self.cache.publish(unit.materials[artifact], {}, {"findings": [finding]})
+
     def lose_blob(self, unit: UnitPlan, artifact: str) -> None:
         found = self.cache.lookup(artifact, unit.key(artifact))
         assert found
@@ -112,6 +116,29 @@ def test_a_template_artifact_that_no_missing_artifact_is_made_from_stays_unmade(
     campaign.cache.store.put(key, campaign.plan([waiting]).model_dump_json().encode())
     own = campaign.own.model_copy(update={"shared_by": (*campaign.own.shared_by, key)})
     assert all(campaign.to_make(stage, own) == () for stage in TEMPLATE_STAGES)
+
+
+def test_a_verdict_without_the_detector_is_asked_for_again_and_serves_until_then(
+    campaign: Campaign,
+) -> None:
+    ann, ben = campaign.rows[:2]
+    late = ("classify", "sign", "publish")
+    for row in (ann, ben):
+        campaign.make(row, *(name for name in ROW_ARTIFACTS if name not in late))
+    others = [name for name in TEMPLATE_STAGES if name != "classify_template"]
+    campaign.make(campaign.template, *others)
+    campaign.judge(campaign.template, "classify_template", "/opt/nudity cannot be run")
+    campaign.judge(ann, "classify", "in the template: /opt/nudity cannot be run")
+    campaign.judge(ben, "classify", "there was no frame to look at")
+    assert campaign.to_make("classify_template", campaign.shards[0]) == (TEMPLATE_UNIT,)
+    assert campaign.to_make("classify", campaign.shards[0]) == ("ann",)
+    assert campaign.to_make("sign", campaign.shards[0]) == ("ann", "ben")
+    campaign.lose_blob(ann, "compose")
+    found = demand(campaign.cache, campaign.shards[0], STAGES["classify"])
+    assert [result.status for result in found.results] == ["hit", "hit"]
+    finish(campaign)
+    assert campaign.to_make("classify_template", campaign.shards[0]) == ()
+    assert campaign.to_make("classify", campaign.shards[0]) == ()
 
 
 def test_a_publication_that_lost_its_file_is_made_again(campaign: Campaign) -> None:

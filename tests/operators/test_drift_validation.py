@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import socket
@@ -160,6 +161,31 @@ def test_drift_opens_the_gate_once_and_names_what_drifted(store, accepted):
     assert (opened.state, opened.reason, opened.by) == ("open", "drift", "one")
     assert validate(store, "two").changed == ()
     assert [one.number for one in gates.history(store, TENANT, "photo")] == [1]
+
+
+def test_a_reference_of_before_a_feature_was_measured_opens_no_gate_over_it(
+    store, accepted, monkeypatch
+):
+    import pyarrow.parquet as pq
+
+    from include.drift import reference
+    from include.drift.rows import table_bytes
+
+    window = reference.newest(store, TENANT, "photo")
+    (key,) = [i.key for i in store.list(f"{TENANT}/reference/") if i.key.endswith(".parquet")]
+    with io.BytesIO(store.get(key)) as file:
+        older = table_bytes(pq.read_table(file).drop_columns(["luma"]))
+    digest = hashlib.sha256(older).hexdigest()
+    store.put(f"{key.rpartition('/')[0]}/{digest}.parquet", older)
+    window = window.model_copy(update={"rows_sha256": digest})
+    monkeypatch.setattr(reference, "newest", lambda *_: window)
+    assert reference.read_window(store, window)["luma"].isna().all()
+    collect(store, CLEAN, 2, 250, LATER)
+    (photo,) = (found := validate(store, "one")).verdict.kinds
+    assert (photo.outcome, found.changed) == ("ok", ())
+    (luma,) = [one for one in photo.findings if one.feature == "luma"]
+    assert luma.state == "too_few"
+    assert "not in this reference" in luma.said
 
 
 @pytest.mark.slow

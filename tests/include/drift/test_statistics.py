@@ -111,6 +111,28 @@ def test_values_that_go_missing_are_drift_even_when_none_is_left():
     assert "100% of the rows" in found.said
 
 
+def test_a_feature_that_the_reference_is_too_old_for_is_no_drift():
+    old = column_of(LUMA, [None] * 1000)
+    found = judge(RULE, LUMA, ALPHA, old, number(2, 200), absent=True)
+    assert found.state == "too_few"
+    assert "not in this reference" in found.said
+    assert judge(RULE, LUMA, ALPHA, old, number(2, 200)).state == "drifted"
+
+
+def test_what_hardly_ever_has_a_value_is_steady_by_how_often_it_has_one():
+    """Else a gate that opened by it could never close."""
+    rare = column_of(LUMA, [25.0] * 150 + [None] * 350)
+    gone = judge(RULE, LUMA, ALPHA, rare, column_of(LUMA, [None] * 300))
+    assert (gone.state, gone.what) == ("drifted", "nulls")
+    back = judge(RULE, LUMA, ALPHA, rare, column_of(LUMA, [25.0] * 90 + [None] * 210))
+    assert (back.state, back.what) == ("steady", "nulls")
+    few = judge(RULE, LUMA, ALPHA, rare, column_of(LUMA, [25.0] * 60 + [None] * 139))
+    assert few.state == "too_few", "rows are few"
+    full = column_of(LUMA, [25.0] * 300 + [None] * 700)
+    doubt = judge(RULE, LUMA, ALPHA, full, column_of(LUMA, [99.0] * 90 + [None] * 210))
+    assert doubt.state == "too_few", "its values are in doubt"
+
+
 def test_a_feature_that_never_varied_and_now_does_is_drift():
     flat = column_of(LUMA, [25.0] * 500)
     same = judge(RULE, LUMA, ALPHA, flat, column_of(LUMA, [25.0] * 200))

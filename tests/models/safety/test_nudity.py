@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,8 @@ import skimage.data
 from models.safety.nudity import (
     PYTHON_ENV,
     SCRIPT,
+    Detection,
+    DetectorLost,
     DetectorUnavailable,
     NudityDetector,
     check_nudity,
@@ -61,13 +64,12 @@ def test_a_detector_that_the_system_killed_is_started_again_and_the_verdict_is_t
     assert [finding.verdict for finding in before] == ["pass"]
 
 
-def test_a_frame_that_kills_the_detector_each_time_is_unavailable_and_the_next_check_works(
+def test_a_detector_that_dies_each_time_says_nothing_and_the_next_check_works(
     tmp_path: Path,
 ) -> None:
     with _fake(tmp_path, _answer("FACE_FEMALE", 0.9)) as fake:
-        (finding,) = check_nudity([(0.0, DEADLY)], fake)
-        assert finding.verdict == "unavailable"
-        assert "died" in finding.detail
+        with pytest.raises(DetectorLost, match=r"died .exit status 9.*run the check again"):
+            check_nudity([(0.0, DEADLY)], fake)
         assert [f.verdict for f in check_nudity([(0.0, FRAME)], fake)] == ["pass"]
 
 
@@ -120,10 +122,47 @@ def test_each_class_has_its_limits(tmp_path: Path, label: str, score: float, ver
         assert (finding.time_s, finding.box, finding.score) == (1.5, (1, 2, 3, 4), score)
 
 
-def test_what_was_found_before_a_death_still_counts(tmp_path: Path) -> None:
-    with _fake(tmp_path, _answer("ANUS_EXPOSED", 0.9)) as fake:
-        found = check_nudity([(0.0, FRAME), (1.0, DEADLY)], fake)
+def test_what_was_found_before_a_nonsense_still_counts() -> None:
+    class Nonsense(NudityDetector):
+        def detect(self, rgb: npt.NDArray[np.uint8]) -> list[Detection]:
+            if rgb is DEADLY:
+                raise DetectorUnavailable("nonsense")
+            return [Detection("ANUS_EXPOSED", 0.9, (1, 2, 3, 4))]
+
+    found = check_nudity([(0.0, FRAME), (1.0, DEADLY)], Nonsense())
     assert [f.verdict for f in found] == ["block", "unavailable"]
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        "os.kill(os.getpid(), 9)",
+        "raise MemoryError",
+        "time.sleep(60)",
+        "print('{', end='', flush=True); os.kill(os.getpid(), 9)",
+    ],
+)
+def test_a_detector_that_cannot_start_for_a_reason_that_may_pass_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str
+) -> None:
+    monkeypatch.setattr("models.safety.nudity.START_S", 0.5)
+    script = tmp_path / "fails.py"
+    script.write_text(f"import os, time\n{does}\n")
+    with NudityDetector(sys.executable, script) as fails:
+        assert not fails.available()
+        with pytest.raises(DetectorLost):
+            check_nudity([(0.0, FRAME)], fails)
+
+
+def test_an_interpreter_that_there_is_no_memory_for_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr("models.safety.nudity.subprocess.Popen", refuse)
+    with pytest.raises(DetectorLost, match="Cannot allocate memory"):
+        check_nudity([(0.0, FRAME)], NudityDetector(sys.executable))
 
 
 @pytest.mark.parametrize(
@@ -141,11 +180,12 @@ def test_a_process_that_is_not_ready_is_unavailable(tmp_path: Path) -> None:
         fake.detect(FRAME)
 
 
-@pytest.mark.parametrize("python", ["", "/nowhere/python", sys.executable])
+@pytest.mark.parametrize("python", ["", "/nowhere/python", "/bin/true", sys.executable])
 def test_a_missing_environment_is_unavailable(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No interpreter configured, a wrong one, and one whose environment lacks the detector."""
+    """No interpreter configured, none there, another program, one without the detector."""
     monkeypatch.delenv(PYTHON_ENV, raising=False)
     with NudityDetector(python) as absent:
+        assert not absent.available()
         assert [f.verdict for f in check_nudity([(0.0, FRAME)], absent)] == ["unavailable"]
 
 
