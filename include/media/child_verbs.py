@@ -147,8 +147,8 @@ def _first_frame(container: Any, stream: Any) -> dict[str, Any]:
     if rotation % 90:
         raise Refusal("video.rotation", f"it is rotated by {rotation} degrees: export it upright")
     swapped = rotation in (90, 270)
-    context = stream.codec_context
-    sar = context.sample_aspect_ratio or Fraction(1)
+    # As players do: the container's word counts, and the codec's only where it has none.
+    sar = stream.sample_aspect_ratio or Fraction(1)
     return {
         "pix_fmt": frame.format.name,
         "coded_width": frame.width,
