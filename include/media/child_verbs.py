@@ -146,9 +146,11 @@ def _first_frame(container: Any, stream: Any) -> dict[str, Any]:
     rotation = round(frame.rotation) % 360
     if rotation % 90:
         raise Refusal("video.rotation", f"it is rotated by {rotation} degrees: export it upright")
+    if _is_mirrored(frame):
+        raise Refusal("video.rotation", "a flag in it mirrors the picture: export it upright")
     swapped = rotation in (90, 270)
-    context = stream.codec_context
-    sar = context.sample_aspect_ratio or Fraction(1)
+    # As players do: the container's word counts, and the codec's only where it has none.
+    sar = stream.sample_aspect_ratio or Fraction(1)
     return {
         "pix_fmt": frame.format.name,
         "coded_width": frame.width,
@@ -164,6 +166,15 @@ def _first_frame(container: Any, stream: Any) -> dict[str, Any]:
         "color_range": _RANGES.get(int(frame.color_range)),
         "stream_index": stream.index,
     }
+
+
+def _is_mirrored(frame: Any) -> bool:
+    """Whether a display matrix turns the picture over: its angle alone would mislead."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, np.int32)[:5])
+    return a * d - b * c < 0
 
 
 def _timing(container: Any, stream: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+from include.errors import BadInput
 from include.media.audio import (
     Audio,
     mix_voice_over_bed,
@@ -77,7 +78,7 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
     how many frames were encoded for this recipient.
 
     Raises:
-        BadInput: the voice does not fit (``voice.too_long``).
+        BadInput: the voice does not fit (``voice.too_long``), or the bed cannot be used.
     """
     place = voice_of(ctx)
     gops, fps = gops_of(ctx), template_fps(ctx)
@@ -225,11 +226,21 @@ def sound_of(ctx: StageContext, place: VoicePlace | None, frames: int) -> Path |
 
 
 def _bed(ctx: StageContext) -> Audio | None:
-    """The template's bed, decoded once for all rows of the process."""
+    """The template's bed, decoded once for all rows of the process.
+
+    Raises:
+        BadMedia: the file cannot be used; the message names it as the brief does.
+    """
     if "bed" not in ctx.shard.template.sources:
         return None
 
     def read() -> Audio:
-        return read_audio(ctx.source("bed", of_template=True))
+        path = ctx.source("bed", of_template=True)
+        try:
+            return read_audio(path)
+        except BadInput as error:
+            name = ctx.shard.template.sources["bed"].origin
+            message = error.message.replace(str(path), name)
+            raise type(error)(f"template.bed: {message}", code=error.code) from error
 
     return read() if ctx.common is None else ctx.common.once("bed", read)

@@ -185,6 +185,23 @@ def test_stretched_pixels_become_square(tmp_path: Path, make: Make, corner_clip:
     assert_upright(first_frame(made), tolerance=5)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("sar.mp4", ("-c", "copy", "-aspect", "16:9")),
+        ("sar.mkv", ("-c", "copy", "-aspect", "16:9")),
+        ("sar.mov", ("-vf", "setsar=4/3", "-c:v", "prores_ks", "-pix_fmt", "yuv422p10le")),
+        ("sar.webm", ("-vf", "setsar=4/3", "-c:v", "libvpx-vp9", "-b:v", "2M")),
+    ],
+)
+def test_stretched_pixels_become_square_where_only_the_container_tells(
+    tmp_path: Path, make: Make, corner_clip: Path, name: str, arguments: tuple[str, ...]
+) -> None:
+    made = normalise_template(make(name, "-i", str(corner_clip), *arguments), tmp_path)
+    assert made.clip.size == (170, 96)
+    assert "stretched pixels: scaled to square ones" in made.changes
+
+
 def test_sound_is_extracted_in_time_with_the_picture(tmp_path: Path, make: Make) -> None:
     path = make(
         "flash.mp4",

@@ -64,6 +64,15 @@ def test_size_is_told_after_the_rotation_flag(make: Make, degrees: int) -> None:
     assert (facts.width, facts.height) == ((128, 96) if degrees == 180 else (96, 128))
 
 
+@pytest.mark.parametrize("flag", ["-display_hflip", "-display_vflip"])
+def test_a_mirroring_flag_is_refused_and_not_taken_for_a_rotation(make: Make, flag: str) -> None:
+    plain = make("plain.mp4", *source("testsrc2=s=128x96:d=1"), *H264)
+    mirrored = make("mirrored.mp4", flag, "-i", str(plain), "-c", "copy")
+    with pytest.raises(BadMedia, match="mirrors the picture") as refused:
+        probe_video(mirrored)
+    assert refused.value.code == "video.rotation"
+
+
 def test_a_variable_frame_rate_is_noticed(make: Make) -> None:
     path = make(
         "vfr.mp4",

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import itertools
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from include.contracts.brief import VoiceSpec
-from include.errors import BadInput
+from include.errors import BadInput, BadMedia
 from include.media.captions import webvtt
+from include.stages import compose
 from include.stages.voice import place_voice
 
 
@@ -48,3 +51,18 @@ def test_captions_escape_markup_and_start_with_the_signature() -> None:
 
 def test_no_script_gives_a_valid_file_without_cues() -> None:
     assert "-->" not in webvtt("", 0, 0)
+
+
+def test_a_bed_that_cannot_be_used_is_named_as_the_brief_does(tmp_path: Path) -> None:
+    copy = tmp_path / "source" / "bed" / "source.wav"
+    copy.parent.mkdir(parents=True)
+    copy.write_text("not a sound\n" * 100)
+    template = SimpleNamespace(sources={"bed": SimpleNamespace(origin="media/song.wav")})
+    ctx = SimpleNamespace(
+        shard=SimpleNamespace(template=template), source=lambda *_, **__: copy, common=None
+    )
+    with pytest.raises(BadMedia) as refused:
+        compose._bed(ctx)  # type: ignore[arg-type]
+    assert refused.value.code == "media.magic"
+    assert refused.value.message.startswith("template.bed: media/song.wav: ")
+    assert str(tmp_path) not in refused.value.message
