@@ -52,13 +52,18 @@ def save_jpeg(rgb: U8, path: Path, quality: int = 92) -> None:
     _save(rgb, path, ".jpg", options)
 
 
-def save_png(rgb: U8, path: Path) -> None:
+def save_png(rgb: U8, path: Path, *, small: bool = False) -> None:
     """Write RGB uint8 [h, w, 3] as a PNG, quickly: a sixth larger in a quarter of the time.
+
+    Args:
+        rgb: the picture.
+        path: the file to make.
+        small: take the time, as OpenCV does by default.
 
     Raises:
         StoreUnavailable: it cannot be written, for one because the disk is full.
     """
-    _save(rgb, path, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    _save(rgb, path, ".png", [] if small else [cv2.IMWRITE_PNG_COMPRESSION, 1])
 
 
 def _save(rgb: U8, path: Path, extension: str, options: list[int]) -> None:

@@ -28,7 +28,7 @@ from include.remote.budget import Ledger
 from include.remote.client import Api
 from include.remote.config import Endpoint, Model, Remotes
 from include.remote.http import UNSENT
-from include.remote.outputs import check_media, check_promise
+from include.remote.outputs import check_complete, check_media, check_promise
 from include.remote.webhook import Bell
 from include.stages.context import Cost, Output, Span, StageContext
 from include.stages.specs import MAKER
@@ -231,6 +231,8 @@ class _Call:
             api.download(job, name, path)
             check_media(path, blob.media_type)
             files[name] = (path, blob.media_type)
+        paths = {name: path for name, (path, _) in files.items()}
+        check_complete(self.ctx, self.index, paths, job.facts)
         call = RemoteCall(
             endpoint=self.endpoint.name, job=job.job, price=job.price, currency=job.currency
         )

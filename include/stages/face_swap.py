@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from include.devices.current import device_for, failures_of_the_device
+from include.media.images import save_png
 from include.stages.analysis import colour_reference, mouth_frame, occlusions
 from include.stages.chunked import Part, merge
 from include.stages.clips import (
@@ -120,7 +121,7 @@ def _open_mouth(
     gop = next(gop for gop in gops_of(ctx) if gop.start <= index < gop.stop)
     ((_, _, swapped),) = _swapped(ctx, gop, index, index + 1, swapper, points)
     path = ctx.scratch / f"{name}.png"
-    cv2.imwrite(str(path), cv2.cvtColor(swapped, cv2.COLOR_RGB2BGR))
+    save_png(swapped, path, small=True)
     return path
 
 

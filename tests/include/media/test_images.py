@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -16,6 +17,12 @@ RAMP = np.random.default_rng(5).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 def test_png_round_trip_is_exact(tmp_path: Path) -> None:
     save_png(RAMP, tmp_path / "a.png")
     assert np.array_equal(load_photo(tmp_path / "a.png"), RAMP)
+
+
+def test_a_small_png_has_the_bytes_that_opencv_writes(tmp_path: Path) -> None:
+    save_png(RAMP, tmp_path / "a.png", small=True)
+    cv2.imwrite(str(tmp_path / "b.png"), cv2.cvtColor(RAMP, cv2.COLOR_RGB2BGR))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_jpeg_keeps_colours(tmp_path: Path) -> None:

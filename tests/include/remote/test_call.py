@@ -66,7 +66,8 @@ class Row:
             "media_type": "image/png",
             "filename": "a.png",
         }
-        return self.status(state="done", price=price, outputs={"open-000": made})
+        facts = {"clips": [], "left": [], "scale": 1}
+        return self.status(state="done", price=price, outputs={"open-000": made}, facts=facts)
 
     def call(self, *offers: tuple[CannedServer, float], caller: Caller | None = None) -> Output:
         """Have it made by servers called ``api-0``, ``api-1`` ..., each at its price."""
@@ -95,7 +96,7 @@ class Row:
             events=SimpleNamespace(emit=lambda *_, **__: None),
             owner=lambda _: owner,
             manifest=lambda _: self.swapped,
-            facts=lambda _: {"frames": 25, "fps": (25, 1)},
+            facts=lambda _: {"frames": 25, "fps": (25, 1), "shots": [0], "segments": []},
             warn=self.warned.append,
         )
         return caller.whole(ctx, "upscale")
