@@ -59,8 +59,8 @@ class Database:
         """
         if not self.url:
             return 0.0
-        backend = int(self._ask("select pg_backend_pid()"))
-        server = _stat(backend)
+        with closing(self._connect()) as connection:  # its process ends with it
+            server = _stat(int(_one(connection, "select pg_backend_pid()")))
         if server is None or not server[0].startswith("postgres"):
             return 0.0
         leader = int(server[1][1])
@@ -71,17 +71,25 @@ class Database:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def _ask(self, question: str) -> Any:
+        with closing(self._connect()) as connection:
+            return _one(connection, question)
+
+    def _connect(self) -> Any:
         import psycopg2  # type: ignore[import-untyped]
 
         plain = self.url.replace("postgresql+psycopg2://", "postgresql://")
         try:
-            connection = psycopg2.connect(plain)
+            return psycopg2.connect(plain)
         except psycopg2.OperationalError as error:
             raise SystemExit(f"--database: {error}") from error
-        with closing(connection), connection.cursor() as cursor:
-            cursor.execute(question)
-            row = cursor.fetchone()
-        return row[0] if row else None
+
+
+def _one(connection: Any, question: str) -> Any:
+    """The first value of the first row."""
+    with connection.cursor() as cursor:
+        cursor.execute(question)
+        row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def _stat(pid: int) -> tuple[str, list[str]] | None:
