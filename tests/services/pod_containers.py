@@ -40,8 +40,10 @@ class PodmanLauncher:
         arguments += [*self._security(pod), *self._limits(pod), *self._volumes(pod)]
         for name, value in values.items():
             arguments += ["--env", f"{name}={value}"]
+        self.folder.mkdir(parents=True, exist_ok=True)
         return subprocess.Popen(
             ["podman", *arguments, image, *command, *pod.container["args"]],
+            cwd=self.folder,  # conmon notes there that a container ran out of memory
             env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
