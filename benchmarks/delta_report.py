@@ -133,7 +133,8 @@ def draw(body: Mapping[str, Any], stem: Path) -> None:
             plot.save(stem.with_name(f"{stem.name}-{part}.svg"), figure)
     for arms in dict.fromkeys(_arms(point) for point in body["surface"]):
         points = [point for point in body["surface"] if _arms(point) == arms]
-        name = f"{stem.name}-surface-{_arms_label(points[0]['point'], '-')}.svg"
+        label = _arms_label(points[0]["point"]).replace(", ", "-").replace(" ", "-")
+        name = f"{stem.name}-surface-{label}.svg"
         plot.save(stem.with_name(name), _surface(points))
 
 
@@ -146,16 +147,16 @@ def _surface(points: list[dict[str, Any]]) -> str:
         for point in points
         for shape in [point["point"]["shape"]]
     }
-    arms = _arms_label(points[0]["point"], " ")
+    arms = _arms_label(points[0]["point"])
     title = f"Times fewer CPU seconds than linear for a further recipient, {arms}"
     return plot.grid(title, "share of the frame", "presenter on screen", cells)
 
 
-def _arms_label(point: Mapping[str, Any], gap: str) -> str:
+def _arms_label(point: Mapping[str, Any]) -> str:
     """The upscaler, and the threads where there are several."""
-    threads = () if point["threads"] == 1 else (str(point["threads"]), "threads")
-    return gap.join((point["upscaler"], *threads))
+    name, threads = str(point["upscaler"]), point["threads"]
+    return name if threads == 1 else f"{name}, {threads} threads"
 
 
 def _short_label(point: Mapping[str, Any]) -> str:
-    return f"{point['recipients']} x {_arms_label(point, ' ')}"
+    return f"{point['recipients']} x {_arms_label(point)}"
