@@ -191,7 +191,8 @@ def _track(ctx: HandOver) -> tuple[Points, list[Segment]]:
         for start, stop in shot_ranges(shots, reader.facts.frames):
             with FaceMesh(video=True) as mesh:
                 found += watch(mesh.detect, reader.frames(start, stop))
-    points = clean(presenter_in(ctx, found), shots)
+    points = presenter_in(ctx, found)
+    clean(points, shots)
     windows = []
     for start, stop in shot_ranges(shots, len(points)):
         seen = [p for p in points[start:stop] if not np.isnan(p[0, 0])]

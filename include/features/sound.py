@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from include.errors import CorruptArtifact
-from include.media.audio import F32, UNMEASURABLE_LUFS, Audio, loudness
+from include.media.audio import UNMEASURABLE_LUFS, Audio, loudness
 from models.speech.phonemes import to_model_rate
 
 Figures = dict[str, float | bool | None]
@@ -25,6 +25,8 @@ SPEECH_S, SPEECH_SHARE = 0.3, 0.1
 MODULATION = 0.65
 """Standard deviation of the speech band's level over its mean, within a second."""
 _VAD_RATE, _VERY_STRICT, _FRAME_S = 16_000, 3, 0.03
+_MANY_S = 10.0
+"""Seconds worked on at a time where a step needs several times the memory of its input."""
 
 
 def measure_sound(audio: Audio | None) -> Figures:
@@ -45,11 +47,16 @@ def measure_sound(audio: Audio | None) -> Figures:
 
 def silence(audio: Audio) -> float:
     """Share of blocks of ``BLOCK_S`` whose level is under ``SILENT_DBFS``, 0 to 1."""
-    mono = audio.samples.mean(axis=1, dtype=np.float64)
     size = max(1, round(BLOCK_S * audio.rate))
-    mono = np.pad(mono, (0, -len(mono) % size))
-    level = np.sqrt((mono.reshape(-1, size) ** 2).mean(axis=1))
-    return float((level < 10 ** (SILENT_DBFS / 20)).mean())
+    step = size * round(_MANY_S / BLOCK_S)
+    quiet = blocks = 0
+    for first in range(0, len(audio.samples), step):
+        mono = audio.samples[first : first + step].mean(axis=1, dtype=np.float64)
+        mono = np.pad(mono, (0, -len(mono) % size))
+        level = np.sqrt((mono.reshape(-1, size) ** 2).mean(axis=1))
+        quiet += int((level < 10 ** (SILENT_DBFS / 20)).sum())
+        blocks += len(level)
+    return quiet / blocks
 
 
 def clipping(audio: Audio) -> float:
@@ -59,16 +66,17 @@ def clipping(audio: Audio) -> float:
     corners) or at the sound's own peak, so that clipping is seen as well in a recording that was
     turned down afterwards.
     """
-    magnitude = np.abs(audio.samples)
-    peak = float(magnitude.max(initial=0.0))
+    samples = audio.samples
+    peak = max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
     if peak < 0.05:
         return 0.0
     clipped, top = 0, min(FULL_SCALE, 0.999 * peak)
-    for channel in magnitude.T:
-        edges = np.diff(np.concatenate([[0], (channel >= top).astype(np.int8), [0]]))
+    for channel in samples.T:
+        flat = (channel >= top) | (channel <= -top)
+        edges = np.diff(np.concatenate([[False], flat, [False]]).view(np.int8))
         runs = np.flatnonzero(edges < 0) - np.flatnonzero(edges > 0)
         clipped += int(runs[runs >= CLIP_RUN].sum())
-    return clipped / magnitude.size
+    return clipped / samples.size
 
 
 def speech_seconds(audio: Audio) -> float:
@@ -121,19 +129,18 @@ def read_own_sound(path: Path) -> Audio | None:
             stream = container.streams.audio[0]
             rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout
             resampler = av.AudioResampler(format="flt", layout=layout, rate=rate)
-            blocks: list[F32] = []
+            # One buffer that grows where it lies: joining blocks at the end holds everything twice.
+            raw = bytearray()
             start: float | None = None
             for frame in container.decode(stream):
                 start = frame.time if start is None else start
-                blocks += [
-                    block.to_ndarray().reshape(-1, layout.nb_channels).astype(np.float32)
-                    for block in resampler.resample(frame)
-                ]
+                for block in resampler.resample(frame):
+                    raw += block.to_ndarray().astype(np.float32, copy=False).tobytes()
     except (av.FFmpegError, OSError) as error:
         raise CorruptArtifact(f"the sound of {path} cannot be decoded ({error})") from error
     if start is None:
         return None
-    samples = np.concatenate(blocks)
     shift = round(start * rate)
-    samples = np.pad(samples, ((shift, 0), (0, 0))) if shift > 0 else samples[-shift:]
-    return Audio(samples, rate)
+    raw[:0] = bytes(max(0, shift) * layout.nb_channels * 4)
+    samples = np.frombuffer(raw, np.float32).reshape(-1, layout.nb_channels)
+    return Audio(samples[max(0, -shift) :], rate)

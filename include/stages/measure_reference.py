@@ -17,7 +17,7 @@ from include.media.pixels import U8
 from include.media.preview import PreviewMark
 from include.stages.clips import clip_name
 from include.stages.context import StageContext
-from include.stages.segments import Points, load_points
+from include.stages.segments import load_points
 from include.stages.timeline import Gop, gops_of, template_size
 from models.face.roi import Window
 from models.identity import Embedding, embed_points
@@ -60,8 +60,6 @@ class Reference(AbstractContextManager["Reference"]):
     """What is known of the template once it was watched."""
 
     scenes: list[Scene]
-    points: Points
-    """The track: float32 [frames, 478, 3]."""
     blocks: list[F32] = field(default_factory=list)
     """By scene: float32 [n, *GRID], the template's own face window."""
     plate: dict[int, U8] = field(default_factory=dict)
@@ -91,16 +89,16 @@ def reference_of(ctx: StageContext) -> Reference:
 
 def _watch_template(ctx: StageContext) -> Reference:
     scenes = scenes_of([gop for gop in gops_of(ctx) if gop.segment is not None])
-    found = Reference(scenes, load_points(ctx.fetch("track_face", "track")))
-    gap, _ = measure(found.points)
-    found.wide = float(np.nanpercentile(gap, WIDE_PERCENTILE))
+    points = load_points(ctx.fetch("track_face", "track"))
+    gap, _ = measure(points)
+    found = Reference(scenes, wide=float(np.nanpercentile(gap, WIDE_PERCENTILE)))
     with FrameViews(ctx.fetch("ingest_template", "video"), threads=ctx.threads) as reader:
         for scene in scenes:
             window = scene.gop.window.slice()
             views = reader.views(scene.start, scene.stop)
             found.blocks.append(np.stack([in_blocks(planes.y[window]) for planes in views]))
             frame = next(reader.frames(scene.look, scene.look + 1))
-            found.actor.append(embed_points(frame, found.points[scene.look]))
+            found.actor.append(embed_points(frame, points[scene.look]))
             found.plate[scene.look] = _plate(ctx, scene)
     return found
 

@@ -81,11 +81,8 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
     """
     facts = ctx.facts("ingest_template")
     size = template_size(ctx)
-    found: list[list[Face]] = []
-    for index, part in enumerate(parts):
-        found += _load_faces(part.fetch(ctx, f"faces-{index:04}"))
-    points = presenter_in(ctx, found)
-    points = clean(points, facts["shots"])
+    points = _presenter(ctx, parts)
+    clean(points, facts["shots"])
     windows = [_window(points[a:b], size) for a, b in shot_ranges(facts["shots"], len(points))]
     segments = find_segments(points, facts["shots"], size, windows)
     if not segments:
@@ -98,9 +95,10 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
     gops = plan_gops(len(points), template_fps(ctx), facts["shots"], segments)
     path = ctx.scratch / "track.npz"
     seen = ~np.isnan(points[:, 0, 0])
-    np.savez_compressed(path, points=points, visible=seen, **_boxes_and_poses(points))
-    spans = np.nanmax(points[seen], axis=1) - np.nanmin(points[seen], axis=1)
-    share = float(np.median(spans[:, 0] * spans[:, 1]) / (size[0] * size[1]))
+    places = _boxes_and_poses(points)
+    np.savez_compressed(path, points=points, visible=seen, **places)
+    sides = places["boxes"][seen, 2:] - places["boxes"][seen, :2]
+    share = float(np.median(sides[:, 0] * sides[:, 1]) / (size[0] * size[1]))
     return Output(
         {"track": (path, "application/x-npz")},
         {
@@ -111,6 +109,14 @@ def join(ctx: StageContext, artifact: str, parts: list[Part]) -> Output:
             "face_share": round(share, 4),
         },
     )
+
+
+def _presenter(ctx: StageContext, parts: list[Part]) -> Points:
+    """The presenter's landmarks; everybody else's are let go of when it returns."""
+    found: list[list[Face]] = []
+    for index, part in enumerate(parts):
+        found += _load_faces(part.fetch(ctx, f"faces-{index:04}"))
+    return presenter_in(ctx, found)
 
 
 def presenter_in(ctx: StageContext, found: list[list[Face]]) -> Points:
@@ -206,14 +212,13 @@ def _look_back(detect: Callable[[Image], list[Face]], frames: list[Image]) -> li
     return [detect(frame) for frame in frames]
 
 
-def clean(points: Points, shots: list[int]) -> Points:
+def clean(points: Points, shots: list[int]) -> None:
     """Bridge short gaps, drop flashes, take out jitter; nothing crosses a cut.
 
     Args:
-        points: float32 [n, 478, 3], NaN where the face is not seen.
+        points: float32 [n, 478, 3], NaN where the face is not seen; changed in place.
         shots: first frame of each shot.
     """
-    points = points.copy()
     for start, stop in shot_ranges(shots, len(points)):
         shot = points[start:stop]
         _bridge(shot)
@@ -221,8 +226,13 @@ def clean(points: Points, shots: list[int]) -> Points:
             if b - a < min(MIN_RUN, len(shot)):
                 shot[a:b] = np.nan
             else:
-                shot[a:b] = gaussian_filter1d(shot[a:b], SMOOTHING, axis=0, mode="nearest")
-    return points
+                _smooth(shot[a:b])
+
+
+def _smooth(run: Points) -> None:
+    # Landmark by landmark: filtering all of a long run at once holds it three times.
+    for k in range(run.shape[1]):
+        run[:, k] = gaussian_filter1d(run[:, k], SMOOTHING, axis=0, mode="nearest")
 
 
 def _bridge(shot: Points) -> None:

@@ -11,6 +11,7 @@ rigid points, the outer eye corners one unit apart, the face looking straight at
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,15 +77,17 @@ def _unit_eyes(points: Points) -> Points:
 
 
 def align_heads(points: Float32, rounds: int = 3) -> tuple[list[Similarity | None], Float32]:
-    """Bring every frame of a shot into head coordinates.
+    """Bring every frame of a shot into head coordinates: ``head_poses``, then ``in_head``."""
+    poses = head_poses(points, rounds)
+    return poses, in_head(points, poses)
+
+
+def head_poses(points: Float32, rounds: int = 3) -> list[Similarity | None]:
+    """Find for each frame of a shot the similarity head -> pixels; None without a face.
 
     Args:
         points: float32 [n, 478, 3] pixels; NaN rows where the face is absent.
         rounds: how often the reference is replaced by the mean of the aligned frames.
-
-    Returns:
-        For each frame the similarity head -> pixels (None without a face), and the points in head
-        coordinates, float32 [n, 478, 3] with NaN rows.
 
     Raises:
         ValueError: no frame has a face.
@@ -98,11 +101,35 @@ def align_heads(points: Float32, rounds: int = 3) -> tuple[list[Similarity | Non
         aligned = [_to_head(points[i], reference).inverse(points[i]) for i in some]
         reference = head_reference(np.mean(aligned, axis=0).astype(np.float32))
     poses: list[Similarity | None] = [None] * len(points)
-    head = np.full_like(points, np.nan)
     for i in present:
-        pose = _to_head(points[i], reference)
-        poses[i], head[i] = pose, pose.inverse(points[i])
-    return poses, head
+        poses[i] = _to_head(points[i], reference)
+    return poses
+
+
+def in_head(points: Float32, poses: Sequence[Similarity | None]) -> Float32:
+    """Bring frames into head coordinates by their poses.
+
+    Args:
+        points: float32 [n, 478, 3] pixels.
+        poses: of these frames, as ``head_poses`` finds them.
+
+    Returns:
+        float32 [n, 478, 3], NaN rows where there is no pose.
+    """
+    head = np.full_like(points, np.nan)
+    for i, pose in enumerate(poses):
+        if pose is not None:
+            head[i] = pose.inverse(points[i])
+    return head
+
+
+def heads_in_blocks(
+    points: Float32, poses: Sequence[Similarity | None], size: int = 256
+) -> Iterator[Float32]:
+    """Yield ``in_head`` of some frames at a time: whoever keeps a figure of each needs no more."""
+    for first in range(0, len(points), size):
+        part = slice(first, first + size)
+        yield in_head(points[part], poses[part])
 
 
 def _to_head(points: Points, reference: Points) -> Similarity:
@@ -239,18 +266,21 @@ def _cotangent_laplacian(mesh: npt.NDArray[np.float64]) -> npt.NDArray[np.float6
     return matrix
 
 
-def closed_rest(head: Float32) -> Points:
-    """Return the face at rest with its lips closed, from a shot.
+def most_closed(gaps: Float32) -> npt.NDArray[np.intp]:
+    """Return the numbers of the 20% of frames with the smallest ``lip_gap`` (NaN: no face)."""
+    return np.flatnonzero(gaps <= np.nanpercentile(gaps, 20) + 1e-9)
 
-    The mean of the 20% of frames with the smallest lip gap; what gap is left there is closed by
-    both lips, outer edges and jaw following.
+
+def closed_rest(head: Float32) -> Points:
+    """Return the face at rest with its lips closed.
+
+    The mean of some frames; what gap is left there is closed by both lips, outer edges and jaw
+    following.
 
     Args:
-        head: float32 [n, 478, 3] head coordinates, NaN rows where the face is absent.
+        head: float32 [n, 478, 3] head coordinates of the ``most_closed`` frames of a shot.
     """
-    gaps = lip_gap(head)
-    limit = np.nanpercentile(gaps, 20)
-    rest = np.nanmean(head[gaps <= limit + 1e-9], axis=0).astype(np.float32)
+    rest = head.mean(axis=0).astype(np.float32)
     inner = topology.INNER_LIPS
     opposite = inner[[0, *range(_ROWS - 1, 0, -1)]]
     gap = rest[opposite] - rest[inner]  # towards the other lip

@@ -56,8 +56,10 @@ def measure(points: Float32) -> tuple[Float32, Float32]:
     Raises:
         ValueError: no frame has a face.
     """
-    _, head = basis.align_heads(points)
-    return basis.lip_gap(head), basis.corner_width(head)
+    heads = basis.heads_in_blocks(points, basis.head_poses(points))
+    figures = [(basis.lip_gap(head), basis.corner_width(head)) for head in heads]
+    gaps, widths = zip(*figures, strict=True)
+    return np.concatenate(gaps), np.concatenate(widths)
 
 
 def score(

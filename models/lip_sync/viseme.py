@@ -85,30 +85,35 @@ def analyse_mouth(points: Float32) -> MouthModel:
     """
     if points.ndim != 3 or points.shape[1:] != (topology.POINTS, 3):
         raise ValueError(f"expected points [n, {topology.POINTS}, 3], got {points.shape}")
-    points = points.astype(np.float32)
-    poses, head = basis.align_heads(points)
-    neutral = basis.closed_rest(head)
-    gaps = basis.lip_gap(head)
+    points = np.asarray(points, np.float32)
+    poses = basis.head_poses(points)
+    heads = basis.heads_in_blocks(points, poses)
+    figures = [
+        (basis.lip_gap(head), basis.corner_width(head), head[:, basis.CONTROLS]) for head in heads
+    ]
+    gaps, widths, controls = (np.concatenate(parts) for parts in zip(*figures, strict=True))
+    closed = basis.most_closed(gaps)
+    neutral = basis.closed_rest(basis.in_head(points[closed], [poses[i] for i in closed]))
     top = float(np.nanpercentile(gaps, 95))
     talks = top > _TALKS
     return MouthModel(
         points=points,
         poses=tuple(poses),
-        controls=head[:, basis.CONTROLS],
+        controls=controls,
         neutral=neutral,
         basis=basis.build_basis(neutral),
         open_max=float(np.clip(top, *OPEN_RANGE)) if talks else OPEN_DEFAULT,
-        reference_index=_reference_index(points, head, gaps),
+        reference_index=_reference_index(points, gaps, widths),
         has_bank=talks,
     )
 
 
-def _reference_index(points: Float32, head: Float32, gaps: Float32) -> int:
+def _reference_index(points: Float32, gaps: Float32, widths: Float32) -> int:
     """Choose an open, typical mouth: a wide one would lend the others a clenched grin."""
     present = np.flatnonzero(~np.isnan(gaps))
     target = max(float(np.percentile(gaps[present], 92)), 1e-3)
     yaw = np.radians([head_pose(points[i]).yaw for i in present])
-    widths = basis.corner_width(head)[present]
+    widths = widths[present]
     badness = (
         np.abs(gaps[present] - target) / target
         + 1.5 * np.abs(yaw - np.median(yaw))

@@ -66,11 +66,9 @@ def to_model_rate(samples: npt.NDArray[np.generic], sample_rate: int) -> Int16:
     """
     if sample_rate <= 0:
         raise ValueError(f"sample rate must be positive, is {sample_rate}")
-    wave = samples.astype(np.float64)
+    wave = samples.mean(axis=1, dtype=np.float64) if samples.ndim == 2 else samples.astype(float)
     if not np.issubdtype(samples.dtype, np.floating):
         wave /= 32768.0
-    if wave.ndim == 2:
-        wave = wave.mean(axis=1)
     if sample_rate != RATE and len(wave):
         ratio = Fraction(RATE, sample_rate)
         wave = resample_poly(wave, ratio.numerator, ratio.denominator)

@@ -135,6 +135,16 @@ def test_a_voice_is_found_in_a_noisy_mix_to_a_millisecond(late):
     assert delay(heard, voice, rate, at) == pytest.approx(late, abs=0.001)
 
 
+def test_a_delay_is_found_deep_in_a_long_sound():
+    rate, at, late = 48_000, 61.3, -0.07
+    voice = np.random.default_rng(5).normal(0, 0.1, rate).astype(np.float32)
+    heard = np.zeros(90 * rate, np.float32)
+    first = round((at + late) * rate)
+    heard[first : first + rate] += voice
+    assert delay(heard, voice, rate, at) == pytest.approx(late, abs=0.001)
+    assert delay(heard, voice, rate, 20.0) is None
+
+
 def test_silence_has_no_delay():
     silent = np.zeros(48_000, np.float32)
     assert delay(silent, silent[:100], 48_000, 0.1) is None
