@@ -26,6 +26,7 @@ from include.contracts.manifest import BlobRef, KeyMaterial
 
 JobName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{16,64}$")]
 OutputName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+Measured = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 MAX_FILES = 20_000
 """Inputs or outputs of one job: a changed GOP makes one each."""
@@ -85,16 +86,16 @@ class JobStatus(Contract):
     key: Sha256
     """The idempotency key."""
     state: Literal["queued", "running", "done", "failed", "cancelled"]
-    done: int = 0
-    total: int = 0
+    done: int = Field(default=0, ge=0)
+    total: int = Field(default=0, ge=0)
     """Frames."""
-    ahead: int = 0
+    ahead: int = Field(default=0, ge=0)
     """Jobs that are served before this one."""
     outputs: dict[OutputName, BlobRef] = Field(default_factory=dict, max_length=MAX_FILES)
     facts: dict[str, Any] = Field(default_factory=dict)
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_mib: float = 0.0
+    seconds: Measured = 0.0
+    cpu_seconds: Measured = 0.0
+    peak_mib: Measured = 0.0
     price: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False)
     """What the job costs so far, in ``currency``; owed also for a job that failed."""
     currency: str = "USD"
