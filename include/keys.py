@@ -120,7 +120,8 @@ def template_materials(
     )
     _add(made, "analyse_face", backend=_chosen("face_swap", chosen))
     _add(made, "classify_template", backend=_backend("classify_template", "ensemble"))
-    _measured(made, "measure_template", "template", video)
+    bed = {"bed": sources["bed"].blob.sha256} if "bed" in sources else {}
+    _measured(made, "measure_template", "template", video | bed)
     return made
 
 

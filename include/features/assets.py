@@ -112,13 +112,16 @@ def audio_features(audio: Audio | None, recording: AudioFacts | None) -> Values:
         audio: what is to be heard; None when the row does not speak.
         recording: facts of the file that it was read from; None for synthetic speech.
     """
+    channels = None if audio is None else audio.samples.shape[1]
+    if recording is not None:
+        channels = recording.channels  # more than two were mixed down
     origin = "none" if audio is None else "synthesis" if recording is None else "recording"
     values: Values = {
         "origin": origin,
         "container": recording.container if recording else "none",
         "codec": recording.codec if recording else "none",
         "sample_rate": None if audio is None else float(audio.rate),
-        "channels": None if audio is None else float(audio.samples.shape[1]),
+        "channels": None if channels is None else float(channels),
         "duration": None if audio is None else audio.duration_s,
     }
     return values | measure_sound(audio)

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import wave
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +25,7 @@ from include.media.sandbox import run_child
 from include.media.structure import bad, unsafe
 
 F32 = npt.NDArray[np.float32]
+I16 = npt.NDArray[np.int16]
 
 # ebur128 reports this when nothing passed its absolute gate: silence, or under 0.4 s of sound.
 UNMEASURABLE_LUFS = -70.0
@@ -36,6 +39,8 @@ _TRIM_FADE_S = 0.4
 _BLOCK = 1 << 18
 # More of the voice than this must not fall off the end unheard.
 _END_TOLERANCE_S = 0.02
+# What encoders of sound add at the end of a file.
+_PADDING_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +75,9 @@ class Loudness:
 
 
 def read_audio(path: Path) -> Audio:
-    """Decode a stranger's sound file, or a video's sound, at its own rate and channel count.
+    """Decode a stranger's sound file, or a video's sound, at its own rate.
+
+    Mono and stereo stay as they are; more channels are mixed down to two.
 
     Raises:
         BadMedia: it cannot be used; ``code`` says why.
@@ -92,8 +99,8 @@ def read_recording(path: Path) -> tuple[Audio, AudioFacts]:
         bad(path, "audio.too_short", "it is shorter than a syllable: use a longer recording")
     # A float file may hold anything; what is no number would spread through every filter.
     audio = Audio(np.nan_to_num(samples, posinf=1.0, neginf=-1.0).astype(np.float32), rate)
-    codec = str(answer["codec"])
-    return audio, AudioFacts(container, codec, rate, channels, audio.duration_s)
+    codec, source_channels = str(answer["codec"]), int(answer["source_channels"])
+    return audio, AudioFacts(container, codec, rate, source_channels, audio.duration_s)
 
 
 def read_own_wav(path: Path) -> Audio:
@@ -102,16 +109,27 @@ def read_own_wav(path: Path) -> Audio:
     Raises:
         CorruptArtifact: it is none.
     """
+    with _own_wav(path) as reader:
+        rate, count = reader.getframerate(), reader.getnframes()
+        samples = np.empty((count, reader.getnchannels()), np.float32)
+        first = 0
+        for block in _read_pcm(reader, count):
+            samples[first : first + len(block)] = block
+            first += len(block)
+    samples /= 32768
+    return Audio(samples[:first], rate)
+
+
+@contextmanager
+def _own_wav(path: Path) -> Iterator[wave.Wave_read]:
+    """Open a 16-bit WAV of ours; what goes wrong in reading it is a ``CorruptArtifact``."""
     try:
         with wave.open(str(path), "rb") as reader:
             if reader.getsampwidth() != 2:
                 raise wave.Error(f"{8 * reader.getsampwidth()} bits a sample")
-            raw = reader.readframes(reader.getnframes())
-            channels, rate = reader.getnchannels(), reader.getframerate()
-    except (wave.Error, EOFError, OSError) as error:
+            yield reader
+    except (wave.Error, EOFError, OSError, ValueError) as error:
         raise CorruptArtifact(f"cannot read {path} ({error}): make it again") from error
-    samples = np.frombuffer(raw, "<i2").reshape(-1, channels).astype(np.float32) / 32768
-    return Audio(samples, rate)
 
 
 def write_wav(path: Path, audio: Audio) -> None:
@@ -120,15 +138,22 @@ def write_wav(path: Path, audio: Audio) -> None:
     Raises:
         StoreUnavailable: it cannot be written, for one because the disk is full.
     """
+    starts = range(0, len(audio.samples), _BLOCK)
+    blocks = (np.rint(audio.samples[first : first + _BLOCK] * 32767.0) for first in starts)
+    pcm = (np.clip(block, -32768, 32767).astype("<i2") for block in blocks)
+    _write_pcm(path, pcm, audio.rate, audio.samples.shape[1])
+
+
+def _write_pcm(path: Path, blocks: Iterable[I16], rate: int, channels: int) -> None:
+    """Write blocks of int16 [n, channels]; the file is there whole or not at all."""
     temporary = temporary_name(path)
     try:
         with open(temporary, "wb") as file, wave.open(file, "wb") as writer:
-            writer.setnchannels(audio.samples.shape[1])
+            writer.setnchannels(channels)
             writer.setsampwidth(2)
-            writer.setframerate(audio.rate)
-            for first in range(0, len(audio.samples), _BLOCK):
-                block = np.rint(audio.samples[first : first + _BLOCK] * 32767.0)
-                writer.writeframes(np.clip(block, -32768, 32767).astype("<i2").tobytes())
+            writer.setframerate(rate)
+            for block in blocks:
+                writer.writeframes(block.tobytes())
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -137,6 +162,47 @@ def write_wav(path: Path, audio: Audio) -> None:
             code="disk.full" if error.errno == 28 else None,
             where=str(path),
         ) from error
+
+
+def cut_wav(source: Path, path: Path, duration_s: float) -> Path:
+    """Cut a 16-bit WAV of ours to a length.
+
+    It fades out where more than an encoder's padding is cut off; before that it stays as it is.
+
+    Returns:
+        ``source`` itself when it is no longer than that, else ``path``.
+
+    Raises:
+        CorruptArtifact: it is none.
+        StoreUnavailable: ``path`` cannot be written.
+    """
+    with _own_wav(source) as reader:
+        rate, channels, total = reader.getframerate(), reader.getnchannels(), reader.getnframes()
+        kept = round(duration_s * rate)
+        if total <= kept:
+            return source
+        fade = min(round(_TRIM_FADE_S * rate), kept) if total - kept > _PADDING_S * rate else 0
+        blocks = _read_pcm(reader, kept)
+        _write_pcm(path, _faded_out(blocks, kept, fade), rate, channels)
+    return path
+
+
+def _read_pcm(reader: wave.Wave_read, count: int) -> Iterator[I16]:
+    """The next samples of a WAV in blocks of int16 [n, channels]."""
+    for first in range(0, count, _BLOCK):
+        raw = reader.readframes(min(_BLOCK, count - first))
+        yield np.frombuffer(raw, "<i2").reshape(-1, reader.getnchannels())
+
+
+def _faded_out(blocks: Iterable[I16], total: int, fade: int) -> Iterator[I16]:
+    """Bring the last ``fade`` of ``total`` samples down to silence."""
+    first = 0
+    for block in blocks:
+        left = total - np.arange(first, first + len(block))
+        first += len(block)
+        if fade and len(block) and left[-1] <= fade:
+            block = np.rint(block * np.minimum(left / fade, 1.0)[:, None]).astype("<i2")
+        yield block
 
 
 def resample(audio: Audio, rate: int) -> Audio:
@@ -164,9 +230,8 @@ def loudness(samples: F32, rate: int) -> Loudness:
     command += ["-f", "f32le", "-ar", str(rate), "-ac", str(channels), "-i", "pipe:0"]
     command += ["-filter:a", "ebur128=peak=true:framelog=quiet:dualmono=true"]
     command += ["-f", "null", "-"]
-    done = subprocess.run(
-        command, input=samples.astype("<f4").tobytes(), capture_output=True, check=False
-    )
+    raw = np.ascontiguousarray(samples, "<f4").reshape(-1).view(np.uint8).data  # no copy
+    done = subprocess.run(command, input=raw, capture_output=True, check=False)
     if done.returncode:
         raise failure("measuring the loudness of", Path("a sound"), done.returncode, done.stderr)
     said = done.stderr.decode(errors="replace")

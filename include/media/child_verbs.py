@@ -18,7 +18,10 @@ from include.media.child import Refusal
 
 Answer = tuple[dict[str, Any], Any]
 
-_PRIMARIES = {1: "bt709", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 12: "p3"}
+_PRIMARIES = {1: "bt709", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020"} | {
+    11: "smpte431",
+    12: "smpte432",
+}
 _TRANSFERS = {1: "bt709", 6: "smpte170m", 7: "smpte240m", 8: "linear", 13: "srgb"} | {
     14: "bt2020-10",
     15: "bt2020-12",
@@ -179,6 +182,33 @@ def _is_mirrored(frame: Any) -> bool:
 
 def _timing(container: Any, stream: Any) -> dict[str, Any]:
     """Count packets and read their times; headers may lie about both."""
+    times, last = _packet_times(container, stream)
+    base = Fraction(stream.time_base)
+    steps = np.diff(np.array(times, dtype=np.int64))
+    span = Fraction(int(times[-1] - times[0])) * base
+    median = float(np.median(steps))
+    # Containers round times to a tick (a whole millisecond in Matroska); that is no variation.
+    alike = np.abs(steps - median) <= max(1.01, 0.1 * median)
+    varying = not alike.all()
+    fps = usual = (len(times) - 1) / span
+    if 2 * alike.sum() > len(steps):
+        # The mean of those alike: each of them is rounded to a tick.
+        usual = Fraction(int(alike.sum()), int(steps[alike].sum())) / base
+    declared = Fraction(stream.average_rate or 0)
+    if not varying and abs(declared - fps) < fps / 200:
+        fps = declared  # measured through rounded times, it is only nearly right
+    return {
+        "frames": len(times),
+        "vfr": varying,
+        "fps": str(fps.limit_denominator(100_000)),
+        "usual_fps": str(usual.limit_denominator(100_000)),
+        "duration_s": float(span + (Fraction(last) * base if last else 1 / fps)),
+        "tick_s": float(base),
+    }
+
+
+def _packet_times(container: Any, stream: Any) -> tuple[list[int], int]:
+    """When each frame is shown, ascending, and how long the last packet says it is; in ticks."""
     most = limits.VIDEO.max_fps * int(limits.VIDEO.max_duration_s) * 2
     times: list[int] = []
     last = 0
@@ -195,29 +225,13 @@ def _timing(container: Any, stream: Any) -> dict[str, Any]:
     except av.FFmpegError as error:
         raise Refusal("media.truncated", f"it breaks off ({error}): upload it again") from error
     times = sorted(set(times))
-    base = Fraction(stream.time_base)
     if len(times) < limits.VIDEO.min_frames:
         raise Refusal(
             "video.too_short",
             f"it has {len(times)} frame(s), at least {limits.VIDEO.min_frames} are needed: "
             "use a longer clip",
         )
-    steps = np.diff(np.array(times, dtype=np.int64))
-    span = Fraction(int(times[-1] - times[0])) * base
-    median = float(np.median(steps))
-    # Containers round times to a tick (a whole millisecond in Matroska); that is no variation.
-    varying = bool(np.abs(steps - median).max() > max(1.01, 0.1 * median))
-    fps = (len(times) - 1) / span
-    declared = Fraction(stream.average_rate or 0)
-    if not varying and abs(declared - fps) < fps / 200:
-        fps = declared  # measured through rounded times, it is only nearly right
-    return {
-        "frames": len(times),
-        "vfr": varying,
-        "fps": str(fps.limit_denominator(100_000)),
-        "duration_s": float(span + (Fraction(last) * base if last else 1 / fps)),
-        "tick_s": float(base),
-    }
+    return times, last
 
 
 def probe_audio(container_format: str, path: str) -> Answer:
@@ -264,20 +278,27 @@ def _audio_stream(container: Any) -> Any:
 
 
 def decode_audio(container_format: str, path: str) -> Answer:
-    """Decode the first audio stream to interleaved float32 at its own rate."""
+    """Decode the first audio stream to interleaved float32 at its own rate.
+
+    More than two channels are mixed down to two, by the weights of ITU-R BS.775.
+    """
     with _open(path, container_format) as container:
         stream = _audio_stream(container)
         rate = stream.codec_context.sample_rate
         channels = stream.codec_context.layout.nb_channels
         codec = stream.codec_context.codec.canonical_name
         most = int(limits.AUDIO.max_duration_s * rate)
-        resampler = av.AudioResampler(format="flt", layout=stream.codec_context.layout, rate=rate)
+        surround = channels > 2
+        # Mixing to whole numbers keeps the sum of all channels under full scale; to float does not.
+        form, layout = ("s16", "stereo") if surround else ("flt", stream.codec_context.layout)
+        resampler = av.AudioResampler(format=form, layout=layout, rate=rate)
+        kept = 2 if surround else channels
         blocks: list[Any] = []
         count = 0
         try:
             for frame in _with_flush(container.decode(stream)):
                 for block in resampler.resample(frame):
-                    blocks.append(block.to_ndarray().reshape(-1, channels))
+                    blocks.append(block.to_ndarray().reshape(-1, kept))
                     count += len(blocks[-1])
                 if count > most:
                     raise Refusal(
@@ -291,7 +312,10 @@ def decode_audio(container_format: str, path: str) -> Answer:
     if not count:
         raise Refusal("audio.too_short", "it has no samples: use another file")
     samples = np.ascontiguousarray(np.concatenate(blocks), dtype="<f4")
-    facts = {"codec": codec, "rate": rate, "channels": channels, "samples": count}
+    if surround:
+        samples /= 32768
+    facts = {"codec": codec, "rate": rate, "channels": kept, "samples": count}
+    facts["source_channels"] = channels
     return facts, samples.data
 
 

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from include.errors import CorruptArtifact
+from include.media import limits
 from include.media.pixels import U8, Yuv420, as_u8, rgb_to_yuv420, yuv420_to_rgb
 
 Frame = TypeVar("Frame")
@@ -106,6 +107,8 @@ class VideoReader:
         fps = Fraction(stream.average_rate or stream.guessed_rate or 0)
         if fps <= 0:
             raise CorruptArtifact(f"{self.path} has no frame rate: make it again")
+        # Matroska stores nanoseconds, of which 60000/1001 comes back as 19001/317.
+        fps = next((r for r in limits.STANDARD_FPS if abs(r - fps) < r / 1_000_000), fps)
         frames = stream.frames
         if not frames and self._container.duration:
             # Matroska stores no count; its duration is exact to a millisecond.

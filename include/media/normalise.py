@@ -31,6 +31,11 @@ AUDIO_RATE = 48_000
 _THUMBNAIL_WIDTH = 480
 # Undeclared colour: what encoders and players assume by size.
 _HD_SIDE = 720
+WIDE_GAMUTS = {"bt2020": "BT.2020", "smpte431": "DCI-P3", "smpte432": "Display P3"}
+"""Primaries that would look pale if they were only called BT.709, by ffmpeg's name."""
+_GAMMAS = {"linear": "linear", "srgb": "iec61966-2-1"}
+"""Transfers that are not BT.709's or its twins', as zimg calls them."""
+_SCALER_FLAGS = "lanczos+accurate_rnd+full_chroma_int+bitexact"
 _CROP_NOTE = "odd size: one pixel cropped at the right or bottom edge"
 
 
@@ -58,12 +63,14 @@ class NormalisedTemplate:
 
 
 def nominal_fps(facts: VideoFacts) -> Fraction:
-    """Choose the constant rate: the standard one nearest to the average.
+    """Choose the constant rate: the standard one nearest to the usual one.
 
-    A constant rate is kept when it is no standard one; within 0.2 % it is that one, written
-    imprecisely.
+    The average of a recording that now and then drops frames, or stands still, would make all of
+    it judder. A constant rate is kept when it is no standard one; within 0.2 % it is that one,
+    written imprecisely.
     """
-    nearest = min(limits.STANDARD_FPS, key=lambda rate: abs(rate - facts.fps))
+    usual = facts.usual_fps if facts.vfr else facts.fps
+    nearest = min(limits.STANDARD_FPS, key=lambda rate: abs(rate - usual))
     if facts.vfr or abs(nearest - facts.fps) <= nearest / 500:
         return nearest
     return facts.fps.limit_denominator(1001)
@@ -178,6 +185,8 @@ def _video_graph(stream: Any, facts: VideoFacts) -> Any:
     if facts.interlaced:
         stream = stream.filter("bwdif", mode="send_frame", deint="interlaced")
     stream = stream.filter("fps", fps=str(nominal_fps(facts)), start_time=0)
+    if facts.primaries in WIDE_GAMUTS:
+        stream = _wide_to_bt709(stream, facts)
     stream = _upright(stream, facts.rotation)
     width, height = output_size(facts)
     if facts.sample_aspect_ratio == 1 and (width, height) != (facts.width, facts.height):
@@ -213,15 +222,40 @@ def source_matrix(facts: VideoFacts) -> str:
     return "bt709" if min(facts.width, facts.height) >= _HD_SIDE else "bt601"
 
 
-def _colour_options(facts: VideoFacts) -> dict[str, Any]:
+def _wide_to_bt709(stream: Any, facts: VideoFacts) -> Any:
+    """Bring wide primaries into BT.709's, in light as displays show it (ITU-R BT.1886).
+
+    Colours that BT.709 does not have are clipped. The result is 10 bits, full chroma, limited
+    range.
+    """
+    matrix = source_matrix(facts)
+    own = {"in_color_matrix": matrix, "out_color_matrix": matrix, "flags": _SCALER_FLAGS}
+    stream = stream.filter("scale", in_range=_range(facts), out_range="limited", **own)
+    stream = stream.filter("format", "yuv444p10le")
+    source = {
+        "primariesin": facts.primaries,
+        "transferin": _GAMMAS.get(facts.transfer or "", "bt709"),
+        "matrixin": {"bt601": "smpte170m", "bt2020": "bt2020nc"}.get(matrix, matrix),
+        "rangein": "limited",
+    }
+    target = {"primaries": "bt709", "transfer": "bt709", "matrix": "bt709", "range": "limited"}
+    return stream.filter("zscale", **source, **target)
+
+
+def _range(facts: VideoFacts) -> str:
     full = facts.color_range == "pc" or facts.pix_fmt.startswith("yuvj")
+    return "full" if full else "limited"
+
+
+def _colour_options(facts: VideoFacts) -> dict[str, Any]:
+    done = facts.primaries in WIDE_GAMUTS
     return {
-        "in_color_matrix": source_matrix(facts),
+        "in_color_matrix": "bt709" if done else source_matrix(facts),
         "out_color_matrix": "bt709",
-        "in_range": "full" if full else "limited",
+        "in_range": "limited" if done else _range(facts),
         "out_range": "limited",
         "out_chroma_loc": "center",
-        "flags": "lanczos+accurate_rnd+full_chroma_int+bitexact",
+        "flags": _SCALER_FLAGS,
     }
 
 
@@ -238,8 +272,10 @@ def _changes(facts: VideoFacts) -> list[str]:
         notes.append(_CROP_NOTE)
     if facts.interlaced:
         notes.append("interlaced: made progressive")
-    full = facts.color_range == "pc" or facts.pix_fmt.startswith("yuvj")
-    if full or source_matrix(facts) != "bt709" or facts.pix_fmt != "yuv420p":
+    other = _range(facts) == "full" or source_matrix(facts) != "bt709"
+    if facts.primaries in WIDE_GAMUTS:
+        notes.append(f"wide colours ({WIDE_GAMUTS[facts.primaries]}) brought into BT.709")
+    elif other or facts.pix_fmt != "yuv420p":
         notes.append("colour converted to 8-bit BT.709, limited range")
     if not facts.has_audio:
         notes.append("no sound: the template is silent")

@@ -35,6 +35,7 @@ class VideoFacts:
         rotation: degrees counterclockwise that show it upright: 0, 90, 180 or 270.
         sample_aspect_ratio: width to height of a stored pixel.
         fps: average frames a second.
+        usual_fps: frames a second by the time that most frames take; where none is usual, ``fps``.
         vfr: the time between frames varies.
         frames: number of frames, counted.
         duration_s: seconds, measured.
@@ -61,6 +62,7 @@ class VideoFacts:
     rotation: int
     sample_aspect_ratio: Fraction
     fps: Fraction
+    usual_fps: Fraction
     vfr: bool
     frames: int
     duration_s: float
@@ -111,8 +113,8 @@ def probe_video(path: Path) -> VideoFacts:
     answer, _ = run_child("probe", arguments, path, limits.PROBE)
     names = {name for name in VideoFacts.__dataclass_fields__ if name != "container"}
     values: dict[str, Any] = {name: answer[name] for name in names}
-    values["fps"] = Fraction(values["fps"])
-    values["sample_aspect_ratio"] = Fraction(values["sample_aspect_ratio"])
+    for name in ("fps", "usual_fps", "sample_aspect_ratio"):
+        values[name] = Fraction(values[name])
     facts = VideoFacts(container=container, **values)
     _check_video(path, facts)
     return facts

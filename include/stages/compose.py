@@ -11,11 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from include.errors import BadInput
 from include.media.audio import (
     Audio,
+    cut_wav,
     mix_voice_over_bed,
-    read_audio,
     read_own_wav,
     write_wav,
 )
@@ -25,6 +24,7 @@ from include.media.gops import GopRange, GopWriter, join_gops
 from include.media.images import save_jpeg
 from include.media.pixels import Yuv420, paste_yuv, rgb_to_yuv420, yuv420_to_rgb
 from include.media.preview import PreviewMark
+from include.stages.bed import read_bed
 from include.stages.chunked import Part
 from include.stages.clips import (
     SPOKEN,
@@ -214,33 +214,11 @@ def sound_of(ctx: StageContext, place: VoicePlace | None, frames: int) -> Path |
     if place is None:
         if "audio" not in ctx.manifest("ingest_template").outputs:
             return None
-        return ctx.fetch("ingest_template", "audio")
+        own = ctx.fetch("ingest_template", "audio")
+        return cut_wav(own, ctx.scratch / "sound.wav", duration)
     voice = read_own_wav(ctx.fetch("ingest_recipients/voice", "voice"))
-    kept = round(place.duration * voice.rate)
-    mixed = mix_voice_over_bed(
-        Audio(voice.samples[:kept], voice.rate), _bed(ctx), at_s=place.start, duration_s=duration
-    )
+    heard = Audio(voice.samples[: round(place.duration * voice.rate)], voice.rate)
+    mixed = mix_voice_over_bed(heard, read_bed(ctx), at_s=place.start, duration_s=duration)
     path = ctx.scratch / "sound.wav"
     write_wav(path, mixed)
     return path
-
-
-def _bed(ctx: StageContext) -> Audio | None:
-    """The template's bed, decoded once for all rows of the process.
-
-    Raises:
-        BadMedia: the file cannot be used; the message names it as the brief does.
-    """
-    if "bed" not in ctx.shard.template.sources:
-        return None
-
-    def read() -> Audio:
-        path = ctx.source("bed", of_template=True)
-        try:
-            return read_audio(path)
-        except BadInput as error:
-            name = ctx.shard.template.sources["bed"].origin
-            message = error.message.replace(str(path), name)
-            raise type(error)(f"template.bed: {message}", code=error.code) from error
-
-    return read() if ctx.common is None else ctx.common.once("bed", read)

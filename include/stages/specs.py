@@ -62,7 +62,7 @@ _RELEASABLE = ("measure_inputs/photo", "measure_inputs/audio", "measure_render")
 _ALL = (
     StageSpec(
         name="ingest_template",
-        version=1,
+        version=2,
         scope="template",
         artifacts=("ingest_template",),
         upstream=(),
@@ -77,7 +77,7 @@ _ALL = (
     ),
     StageSpec(
         name="measure_template",
-        version=1,
+        version=2,
         scope="template",
         artifacts=("measure_template",),
         upstream=("ingest_template", "track_face"),
@@ -127,7 +127,7 @@ _ALL = (
     ),
     StageSpec(
         name="ingest_recipients",
-        version=1,
+        version=2,
         scope="row",
         artifacts=("ingest_recipients/face", "ingest_recipients/voice"),
         upstream=(),
@@ -135,7 +135,7 @@ _ALL = (
     ),
     StageSpec(
         name="measure_inputs",
-        version=1,
+        version=2,
         scope="row",
         artifacts=("measure_inputs/photo", "measure_inputs/audio"),
         upstream=("ingest_recipients/face", "ingest_recipients/voice"),
@@ -184,7 +184,7 @@ _ALL = (
     ),
     StageSpec(
         name="compose",
-        version=3,
+        version=4,
         scope="row",
         artifacts=("compose",),
         upstream=(

@@ -10,12 +10,15 @@ from include.errors import BadMedia, Bug, StoreUnavailable
 from include.media import audio as audio_module
 from include.media.audio import (
     Audio,
+    cut_wav,
     limit_peaks,
     loudness,
     loudness_lufs,
     mix_voice_over_bed,
     normalise_loudness,
     read_audio,
+    read_own_wav,
+    read_recording,
     resample,
     true_peak_dbtp,
     write_wav,
@@ -75,6 +78,45 @@ def test_a_videos_sound_is_read(clip: Path) -> None:
     sound = read_audio(clip)
     assert sound.rate == 44_100
     assert sound.duration_s == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.m4a", "plain.wav"])
+def test_what_only_the_middle_speaker_plays_is_heard(tmp_path: Path, make: Make, name: str) -> None:
+    tones = "aevalsrc=0.1*sin(600*t)|0|0.4*sin(6283*t)|0|0|0.1*sin(900*t):c=5.1:s=48000:d=1"
+    path = make(name, "-f", "lavfi", "-i", tones, *(["-c:a", "aac"] if "m4a" in name else []))
+    if name == "plain.wav":  # channels without a name, as some tools write them
+        raw = np.random.default_rng(1).normal(0, 0.1, (RATE, 6)).astype(np.float32) * 0
+        raw[:, 2] = tone(1000, 1.0, 0.4).samples[:, 0]
+        path = tmp_path / name
+        write_wav(path, Audio(raw, RATE))
+    sound, facts = read_recording(path)
+    assert facts.channels == 6
+    assert sound.samples.shape[1] == 2
+    for channel in sound.samples[4000:44_000].T:
+        spectrum = np.abs(np.fft.rfft(channel))
+        assert np.argmax(spectrum) * RATE / 40_000 == pytest.approx(1000, abs=2)
+    assert 0.05 < np.abs(sound.samples).max() < 0.5
+
+
+def test_a_sound_is_cut_to_a_length_and_fades_out(tmp_path: Path) -> None:
+    long = np.concatenate([tone(440, 7.0).samples, tone(660, 7.0).samples], axis=1)
+    write_wav(tmp_path / "a.wav", Audio(long, RATE))
+    whole = read_own_wav(tmp_path / "a.wav").samples
+    assert cut_wav(tmp_path / "a.wav", tmp_path / "b.wav", 14.0) == tmp_path / "a.wav"
+    assert not (tmp_path / "b.wav").exists()
+    short = read_own_wav(cut_wav(tmp_path / "a.wav", tmp_path / "b.wav", 6.5)).samples
+    assert len(short) == 6.5 * RATE
+    faded = round(0.4 * RATE)
+    assert (short[:-faded] == whole[: len(short) - faded]).all()
+    assert np.abs(short[-100:]).max() < 0.01
+    assert np.abs(short[-faded // 2 :]).max() < 0.6 * np.abs(whole).max()
+
+
+def test_an_encoders_padding_is_cut_off_without_a_fade(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", tone(440, 2.05))
+    whole = read_own_wav(tmp_path / "a.wav").samples
+    short = read_own_wav(cut_wav(tmp_path / "a.wav", tmp_path / "b.wav", 2.0)).samples
+    assert (short == whole[: 2 * RATE]).all()
 
 
 def test_broken_sounds_are_refused(tmp_path: Path, make: Make) -> None:

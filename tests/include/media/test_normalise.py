@@ -137,6 +137,59 @@ def test_colours_come_out_the_same_whatever_the_source_used(
     assert made.clip.pix_fmt == "yuv420p"
 
 
+RGB_OF = {  # chromaticities of red, green, blue and white
+    "bt709": ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06), (0.3127, 0.3290)),
+    "bt2020": ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046), (0.3127, 0.3290)),
+    "smpte431": ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06), (0.314, 0.351)),
+    "smpte432": ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06), (0.3127, 0.3290)),
+}
+BRADFORD = np.array(
+    [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
+)
+
+
+def to_xyz(name: str) -> np.ndarray:
+    """Linear RGB to XYZ, white brought to D65."""
+    columns = [np.array([x / y, 1, (1 - x - y) / y]) for x, y in RGB_OF[name]]
+    primaries, white = np.stack(columns[:3], axis=1), columns[3]
+    x, y = RGB_OF["bt709"][3]
+    daylight = np.array([x / y, 1, (1 - x - y) / y])
+    gain = np.diag(BRADFORD @ daylight / (BRADFORD @ white))
+    adapt = np.linalg.inv(BRADFORD) @ gain @ BRADFORD
+    return adapt @ (primaries * np.linalg.solve(primaries, white))
+
+
+def in_primaries(rgb: U8, name: str) -> U8:
+    """The same colours in other primaries, shown on a display of gamma 2.4."""
+    light = (rgb / 255.0) ** 2.4
+    other = light @ np.linalg.solve(to_xyz(name), to_xyz("bt709")).T
+    return np.uint8(np.round(255 * np.clip(other, 0, 1) ** (1 / 2.4)))
+
+
+@pytest.mark.parametrize("name", ["bt2020", "smpte431", "smpte432"])
+@pytest.mark.parametrize(
+    "form", [("yuv420p", "limited"), ("yuv420p", "full"), ("yuv422p10le", "limited")]
+)
+def test_wide_gamuts_look_as_they_are(
+    tmp_path: Path, make: Make, name: str, form: tuple[str, str]
+) -> None:
+    (pixels, extent), matrix = form, ("bt2020nc" if name == "bt2020" else "bt709")
+    raw = tmp_path / "wide.rgb"
+    raw.write_bytes(in_primaries(corners(128, 96), name).tobytes() * 15)
+    to_yuv = f"scale=out_color_matrix={matrix.removesuffix('nc')}:out_range={extent}"
+    said = f"setparams=color_primaries={name}:color_trc=bt709:colorspace={matrix}:range={extent}"
+    source = make(
+        f"{name}.mp4",
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "128x96", "-i", str(raw)),
+        *("-vf", f"{to_yuv}:flags=accurate_rnd,format={pixels},{said}"),
+        *("-c:v", "libx264", "-crf", "4"),
+    )
+    made = normalise_template(source, tmp_path)
+    assert made.facts.primaries == name
+    assert_upright(first_frame(made), tolerance=4)
+    assert any("wide" in change for change in made.changes)
+
+
 def test_a_variable_rate_becomes_constant_and_keeps_its_time(tmp_path: Path, make: Make) -> None:
     path = make(
         "vfr.mp4",
@@ -158,8 +211,29 @@ def test_a_variable_rate_becomes_constant_and_keeps_its_time(tmp_path: Path, mak
     assert any("variable" in change for change in made.changes)
 
 
+def test_a_recording_that_drops_frames_keeps_the_rate_of_the_others(
+    tmp_path: Path, make: Make
+) -> None:
+    path = make(
+        "drops.mp4",
+        *("-f", "lavfi", "-i", "testsrc2=s=64x64:r=30:d=4"),
+        *("-vf", "select='not(between(mod(n,15),4,6))'", "-fps_mode", "vfr", *H264),
+    )
+    made = normalise_template(path, tmp_path)
+    assert float(made.facts.fps) < 24.5
+    assert (made.facts.usual_fps, made.clip.fps) == (30, 30)
+    assert made.clip.duration_s == pytest.approx(4.0, abs=0.1)
+
+
 @pytest.mark.parametrize(
-    ("rate", "nominal"), [("30000/1001", "30000/1001"), ("18", "18"), ("60", "60")]
+    ("rate", "nominal"),
+    [
+        ("30000/1001", "30000/1001"),
+        ("60000/1001", "60000/1001"),
+        ("18", "18"),
+        ("25/2", "25/2"),
+        ("60", "60"),
+    ],
 )
 def test_a_constant_rate_stays(tmp_path: Path, make: Make, rate: str, nominal: str) -> None:
     path = make("r.mkv", "-f", "lavfi", "-i", f"testsrc2=s=64x64:r={rate}:d=1", *H264)

@@ -110,6 +110,20 @@ def test_an_unusable_template_is_refused_by_name_and_every_row_says_so(
     assert not facts
 
 
+def test_a_bed_that_cannot_be_used_is_told_before_anything_is_upscaled_or_rendered(
+    tiny: Tiny,
+) -> None:
+    (tiny.root / "song.wav").write_text("not a sound\n" * 100)
+    video = str(tiny.brief["template"]["video"])
+    run, totals, facts = ingest(tiny, video, until="upscale_plate", bed="song.wav")
+    found = run.unit("measure_template", "template")
+    assert (found.status, found.code) == ("failed", "media.magic")
+    assert (found.message or "").startswith("template.bed: song.wav: ")
+    assert totals["missing"][0]["code"] == "media.magic"  # type: ignore[index]
+    assert "upscale_plate" not in run.processes
+    assert not facts
+
+
 def varying(path: Path) -> None:
     """Every third frame lasts twice as long."""
     source = write_video(path.with_name("even.mp4"), template_frames())

@@ -10,7 +10,7 @@ import pytest
 from include.contracts.brief import VoiceSpec
 from include.errors import BadInput, BadMedia
 from include.media.captions import webvtt
-from include.stages import compose
+from include.stages.bed import read_bed
 from include.stages.voice import place_voice
 
 
@@ -62,7 +62,7 @@ def test_a_bed_that_cannot_be_used_is_named_as_the_brief_does(tmp_path: Path) ->
         shard=SimpleNamespace(template=template), source=lambda *_, **__: copy, common=None
     )
     with pytest.raises(BadMedia) as refused:
-        compose._bed(ctx)  # type: ignore[arg-type]
+        read_bed(ctx)  # type: ignore[arg-type]
     assert refused.value.code == "media.magic"
     assert refused.value.message.startswith("template.bed: media/song.wav: ")
     assert str(tmp_path) not in refused.value.message
