@@ -14,7 +14,7 @@ from include.rollout.golden import render
 from include.settings import Settings
 from include.stages.specs import STAGES
 from include.store import open_store
-from tests.include.test_planning import Campaign
+from tests.support.campaign import Campaign
 
 
 @pytest.fixture

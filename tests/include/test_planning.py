@@ -1,109 +1,28 @@
+"""Plans: keys that follow from the brief, shards, and media that are taken in once."""
+
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from include.consent import (
     dump_consent,
-    issue_consent,
     load_consent,
     sign_consent,
     tenant_key,
 )
-from include.contracts.live import Canary
-from include.contracts.manifest import BackendRef
-from include.contracts.plan import ShardPlan, SourceRef, UnitPlan
-from include.errors import BadBrief, ConsentError, UnderstudyError, Usage
-from include.gate import check_consents
-from include.inputs import ref_of_bytes
-from include.keys import row_materials
-from include.live import backend_ref, current, in_canary, set_live
-from include.planning import plan_campaign, shard_size
+from include.contracts.plan import ShardPlan
+from include.errors import BadBrief, UnderstudyError, Usage
+from include.planning import shard_size
 from include.remote.config import Step
 from include.remote.fallback import with_step
-from include.settings import Settings
-from include.stages.context import Events, StageContext
-from include.stages.specs import STAGES
 from include.store import DirectoryStore, open_store
-from include.store.cache import ArtifactCache
-
-BRIEF = """
-campaign: spring
-tenant: acme
-template: {video: ad.mp4, consent: presenter.json}
-recipients: recipients.csv
-"""
-HEAD = "id,face,audio,script,consent,locale,voice,name\n"
-
-
-def sha(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-class Campaign:
-    """A campaign folder whose media are any bytes: planning does not look inside them."""
-
-    def __init__(self, root: Path, settings: Settings) -> None:
-        self.root, self.settings = root, settings
-        self.brief = root / "brief.yaml"
-        self.brief.write_text(BRIEF)
-        (root / "ad.mp4").write_bytes(b"video")
-        self.consent("presenter.json", root / "ad.mp4", {"template"})
-        self.rows: list[str] = []
-
-    def consent(self, name: str, face: Path, scope: set[str], **more: object) -> None:
-        record = issue_consent(
-            tenant="acme",
-            subject=name,
-            scope=scope,
-            face_sha256=sha(face),
-            keys=self.settings.state / "consent",
-            **more,
-        )
-        (self.root / name).write_bytes(dump_consent(record))
-
-    def add(self, ident: str, script: str = "Hello {name}", name: str = "Anna", **more: object):
-        photo = self.root / f"{ident}.jpg"
-        photo.write_bytes(ident.encode())
-        self.consent(f"{ident}.json", photo, {"face_swap", "lip_sync"}, **more)
-        self.rows.append(f"{ident},{ident}.jpg,,{script},{ident}.json,en,,{name}\n")
-        self.write()
-
-    def write(self) -> None:
-        (self.root / "recipients.csv").write_text(HEAD + "".join(self.rows))
-
-    def plan(self, **more: object):
-        return plan_campaign(str(self.brief), self.settings, **more)
-
-    def shard(self, plan, index: int = 0) -> ShardPlan:
-        data = open_store(plan.store).get(plan.shards[index].plan)
-        return ShardPlan.model_validate_json(data)
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(
-        store=str(tmp_path / "store"),
-        state=tmp_path / "state",
-        roots=(tmp_path / "in",),
-        worker_python=Path("python"),
-        nudity_python=Path("python"),
-    )
-
-
-@pytest.fixture
-def campaign(tmp_path: Path, settings: Settings) -> Campaign:
-    (tmp_path / "in").mkdir()
-    return Campaign(tmp_path / "in", settings)
+from tests.support.campaign import BRIEF, Campaign, sha
 
 
 def test_good_rows_become_shards_and_media_are_in_the_store(campaign: Campaign) -> None:
@@ -214,230 +133,6 @@ def test_a_presenter_chosen_by_photo_is_keyed_by_its_pixels_not_by_its_name(
         campaign.plan()
 
 
-def reject_code(campaign: Campaign) -> str:
-    """The code of the broken row; a good one beside it goes on."""
-    campaign.add("zoe")
-    plan = campaign.plan()
-    assert plan.accepted == 1
-    found = [reject for reject in plan.rejects if reject.line > 1]
-    assert len(found) == 1
-    assert "recipients.csv line 2" in found[0].message
-    table = open_store(plan.store).get(plan.rejects_csv).decode("utf-8-sig")
-    assert found[0].code in table
-    return found[0].code
-
-
-def _missing_photo(c: Campaign) -> None:
-    (c.root / "anna.jpg").unlink()
-
-
-def _traversal(c: Campaign) -> None:
-    c.rows[0] = c.rows[0].replace("anna.jpg", "../../etc/passwd")
-
-
-def _absolute(c: Campaign) -> None:
-    c.rows[0] = c.rows[0].replace("anna.jpg", "/etc/passwd")
-
-
-def _link_out(c: Campaign) -> None:
-    (c.root / "anna.jpg").unlink()
-    (c.root / "anna.jpg").symlink_to("/etc/passwd")
-
-
-def _folder(c: Campaign) -> None:
-    (c.root / "anna.jpg").unlink()
-    (c.root / "anna.jpg").mkdir()
-
-
-def _loop(c: Campaign) -> None:
-    (c.root / "anna.jpg").unlink()
-    (c.root / "anna.jpg").symlink_to("anna.jpg")
-
-
-def _long_name(c: Campaign) -> None:
-    c.rows[0] = c.rows[0].replace("anna.json", "a" * 300)
-
-
-def _no_consent_file(c: Campaign) -> None:
-    (c.root / "anna.json").unlink()
-
-
-def _garbled_consent(c: Campaign) -> None:
-    (c.root / "anna.json").write_text("{}")
-
-
-def _huge_consent(c: Campaign) -> None:
-    with (c.root / "anna.json").open("ab") as stream:
-        stream.truncate(64 * 1024 + 1)
-
-
-def _swapped_photo(c: Campaign) -> None:
-    (c.root / "anna.jpg").write_bytes(b"somebody else")
-
-
-def _expired(c: Campaign) -> None:
-    now = datetime.now(UTC)
-    times = {"not_before": now - timedelta(days=9), "expires": now - timedelta(days=1)}
-    c.consent("anna.json", c.root / "anna.jpg", {"face_swap", "lip_sync"}, **times)
-
-
-@pytest.mark.parametrize(
-    ("breaks", "code"),
-    [
-        (_missing_photo, "photo.missing"),
-        (_traversal, "path.traversal"),
-        (_absolute, "path.outside"),
-        (_link_out, "path.outside"),
-        (_folder, "file.unreadable"),
-        (_loop, "file.unreadable"),
-        (_long_name, "file.unreadable"),
-        (_no_consent_file, "consent.missing"),
-        (_garbled_consent, "consent.unreadable"),
-        (_huge_consent, "file.too_large"),
-        (_swapped_photo, "consent.face"),
-        (_expired, "consent.expired"),
-    ],
-    ids=lambda value: getattr(value, "__name__", value),
-)
-def test_a_bad_row_is_rejected_by_itself(
-    campaign: Campaign, breaks: Callable[[Campaign], None], code: str
-) -> None:
-    campaign.add("anna")
-    breaks(campaign)
-    campaign.write()
-    assert reject_code(campaign) == code
-
-
-def recorded(campaign: Campaign, *scope: str) -> None:
-    """Give the first row a recording of the person's voice, and a record that names it."""
-    audio = campaign.root / "anna.wav"
-    audio.write_bytes(b"sound")
-    photo = campaign.root / "anna.jpg"
-    campaign.consent("anna.json", photo, set(scope), audio_sha256=sha(audio))
-    campaign.rows[0] = campaign.rows[0].replace("anna.jpg,,", "anna.jpg,anna.wav,")
-    campaign.write()
-
-
-def test_a_recording_is_used_only_with_consent_to_the_voice(campaign: Campaign) -> None:
-    campaign.add("anna")
-    recorded(campaign, "face_swap", "lip_sync", "voice")
-    assert campaign.plan().accepted == 1
-    recorded(campaign, "face_swap", "lip_sync")
-    assert reject_code(campaign) == "consent.scope"
-
-
-def test_consent_to_the_voice_is_asked_for_again_before_anything_is_released(
-    campaign: Campaign, tmp_path: Path
-) -> None:
-    campaign.add("anna")
-    recorded(campaign, "face_swap", "lip_sync", "voice")
-    plan = campaign.plan()
-    shard = campaign.shard(plan)
-    cache = ArtifactCache(open_store(plan.store), "acme")
-
-    def check(unit: UnitPlan) -> None:
-        check_consents(
-            StageContext(
-                STAGES["sign"], shard, unit, cache, tmp_path, campaign.settings, Events("sign"), "r"
-            )
-        )
-
-    check(shard.rows[0])
-    recorded(campaign, "face_swap", "lip_sync")
-    blob = ref_of_bytes("anna.json", record := (campaign.root / "anna.json").read_bytes())
-    cache.store.put(cache.blob_key(blob.sha256), record)
-    source = SourceRef(blob=blob, origin="anna.json")
-    unit = shard.rows[0]
-    with pytest.raises(ConsentError, match="voice") as caught:
-        check(unit.model_copy(update={"sources": {**unit.sources, "consent": source}}))
-    assert caught.value.code == "consent.scope"
-
-
-def test_a_campaign_of_bad_rows_only_says_why(campaign: Campaign) -> None:
-    campaign.add("anna")
-    _missing_photo(campaign)
-    with pytest.raises(BadBrief, match=r"anna\.jpg") as caught:
-        campaign.plan()
-    assert caught.value.code == "table.no_usable_row"
-
-
-@pytest.mark.parametrize(
-    ("text", "code", "said"),
-    [
-        ("campaign: [", "brief.yaml", "not YAML"),
-        ("- a\n- b\n", "brief.yaml", "mapping"),
-        ("campaign: 2026-13-45", "brief.yaml", r"brief\.yaml is not YAML: month"),
-        ("campaign: !!bool maybe", "brief.yaml", r"brief\.yaml is not YAML"),
-        ("campaign: !!timestamp today", "brief.yaml", r"brief\.yaml is not YAML"),
-        ("[" * 5000, "brief.yaml", r"brief\.yaml is not YAML.*deep"),
-        ("campaign: &a [*a]", "brief.field", r"brief\.yaml: campaign"),
-        (BRIEF + "budget: {currency: USD, limit: .inf}\n", "brief.field", r"brief\.yaml"),
-        (BRIEF.replace("ad.mp4", r'"\ud800"'), "brief.field", r"brief\.yaml"),
-        (BRIEF.replace("recipients.csv", "r" * 300), "file.unreadable", "rrr"),
-        (BRIEF.replace("tenant: acme", "tenant: a/b"), "brief.field", "tenant"),
-        (BRIEF + "colour: red\n", "brief.field", "colour"),
-        (BRIEF + "policy: {required: [moon]}\n", "brief.field", "moon"),
-        (BRIEF + "voice: {longer: slow_video}\n", "brief.field", "slow_video"),
-        (BRIEF.replace("ad.mp4", "nowhere.mp4"), "file.missing", r"nowhere\.mp4"),
-        (BRIEF.replace("recipients.csv", "no.csv"), "file.missing", r"no\.csv"),
-        (BRIEF.replace(", consent: presenter.json", ""), "consent.missing", "presenter"),
-    ],
-    ids=[
-        "yaml",
-        "list",
-        "no date",
-        "no bool",
-        "no time",
-        "deep",
-        "anchor",
-        "infinite",
-        "surrogate",
-        "long name",
-        "tenant",
-        "unknown",
-        "check",
-        "unsupported",
-        "video",
-        "table",
-        "consent",
-    ],
-)
-def test_a_wrong_brief_is_refused_with_the_field(
-    campaign: Campaign, text: str, code: str, said: str
-) -> None:
-    campaign.add("anna")
-    campaign.brief.write_text(text)
-    with pytest.raises(UnderstudyError, match=said) as caught:
-        campaign.plan()
-    assert caught.value.code == code
-
-
-def test_a_brief_outside_the_roots_is_refused(campaign: Campaign, tmp_path: Path) -> None:
-    campaign.add("anna")
-    other = tmp_path / "elsewhere"
-    shutil.copytree(campaign.root, other)
-    with pytest.raises(BadBrief, match="UNDERSTUDY_ROOTS") as caught:
-        plan_campaign(str(other / "brief.yaml"), campaign.settings)
-    assert caught.value.code == "path.outside"
-
-
-def test_the_presenters_consent_must_be_for_this_very_video(campaign: Campaign) -> None:
-    campaign.add("anna")
-    (campaign.root / "ad.mp4").write_bytes(b"another video")
-    with pytest.raises(ConsentError) as caught:
-        campaign.plan()
-    assert caught.value.code == "consent.face"
-
-
-def test_the_presenters_consent_is_not_read_whatever_its_size(campaign: Campaign) -> None:
-    campaign.add("anna")
-    with (campaign.root / "presenter.json").open("ab") as stream:
-        stream.truncate(64 * 1024 + 1)
-    with pytest.raises(BadBrief, match=r"brief\.yaml: .*presenter\.json.*64 KiB") as caught:
-        campaign.plan()
-    assert caught.value.code == "file.too_large"
-
-
 def test_a_store_path_that_is_a_file_is_named(campaign: Campaign, tmp_path: Path) -> None:
     campaign.add("anna")
     (tmp_path / "store").write_text("not a folder")
@@ -478,7 +173,7 @@ def test_another_cut_into_shards_is_another_plan(campaign: Campaign) -> None:
 def test_media_of_a_refused_row_are_not_copied(campaign: Campaign) -> None:
     campaign.add("zoe")
     campaign.add("anna")
-    _expired(campaign)
+    campaign.expire("anna")
     plan = campaign.plan()
     assert plan.accepted == 1
     store = open_store(plan.store)
@@ -610,111 +305,3 @@ def test_rows_that_were_not_asked_for_are_not_rejected_either(campaign: Campaign
         campaign.plan(overrides={"only": ["anna"]})
     with pytest.raises(BadBrief, match="no row that was asked for"):
         campaign.plan(overrides={"only": ["dora"]})
-
-
-LANCZOS = backend_ref("upscale", "lanczos")
-
-
-def point(campaign: Campaign, champion: BackendRef | None, canary: Canary | None = None) -> None:
-    """Put the next state of the upscaler's pointer."""
-    store = open_store(campaign.settings.store)
-    before = current(store, "acme", "upscale")
-    set_live(
-        store, before, tenant="acme", stage="upscale", champion=champion, canary=canary, by="anna"
-    )
-
-
-def all_keys(campaign: Campaign) -> dict[tuple[str, str], str]:
-    """Every key of every row, the template's included, by recipient and artifact."""
-    plan = campaign.plan()
-    found = {}
-    for number in range(len(plan.shards)):
-        shard = campaign.shard(plan, number)
-        for row in shard.rows:
-            materials = {**shard.template.materials, **row.materials}
-            found |= {(row.id, name): item.key() for name, item in materials.items()}
-    return found
-
-
-@pytest.fixture
-def twelve(campaign: Campaign) -> Campaign:
-    for number in range(12):
-        campaign.add(f"r{number}")
-    return campaign
-
-
-def test_another_champion_changes_upscaling_and_what_is_made_from_it(twelve: Campaign) -> None:
-    before = all_keys(twelve)
-    point(twelve, LANCZOS)
-    names = {name for (_, name), key in all_keys(twelve).items() if key != before["r0", name]}
-    assert names >= {"upscale_plate", "encode_plate", "upscale", "compose", "publish"}
-    assert not names & {"ingest_template", "track_face"}
-    assert twelve.plan().live[0].champion == LANCZOS
-
-
-def test_a_canary_gets_its_share_of_the_rows_in_shards_and_a_template_of_their_own(
-    twelve: Campaign,
-) -> None:
-    before = all_keys(twelve)
-    point(twelve, None, Canary(backend=LANCZOS, share=0.4, rollout="r"))
-    inside = {f"r{number}" for number in range(12) if in_canary("r", f"r{number}", 0.4)}
-    assert 0 < len(inside) < 12
-    plan = twelve.plan()
-    store = open_store(plan.store)
-    own = ShardPlan.model_validate_json(store.get(plan.template.plan))
-    assert len(own.variants) == 1
-    other = ShardPlan.model_validate_json(store.get(own.variants[0].plan))
-    assert {*own.shared_by, *other.shared_by} == {ref.plan for ref in plan.shards}
-    for ref in plan.shards:
-        shard = ShardPlan.model_validate_json(store.get(ref.plan))
-        tries = shard.backends == {"upscale": LANCZOS}
-        assert {row.id in inside for row in shard.rows} == {tries}
-        assert shard.template == (other if tries else own).template
-        assert (ref.plan in other.shared_by) is tries
-    after = all_keys(twelve)
-    for name in ("face_swap", "upscale", "upscale_plate", "publish"):
-        moved = {
-            unit for unit, each in after if each == name and after[unit, name] != before[unit, name]
-        }
-        assert moved == (set() if name == "face_swap" else inside)
-
-
-def test_rolling_back_restores_exactly_the_keys_of_before(twelve: Campaign) -> None:
-    before = all_keys(twelve)
-    point(twelve, None, Canary(backend=LANCZOS, share=0.4, rollout="r"))
-    assert all_keys(twelve) != before
-    point(twelve, None)
-    assert all_keys(twelve) == before
-    point(twelve, LANCZOS)
-    point(twelve, backend_ref("upscale", "compact"))
-    assert all_keys(twelve) == before, "naming the default is the default"
-
-
-def test_keys_follow_from_the_plan_whatever_is_live_later(twelve: Campaign) -> None:
-    point(
-        twelve, LANCZOS, Canary(backend=backend_ref("upscale", "compact"), share=0.4, rollout="r")
-    )
-    plan = twelve.plan()
-    point(twelve, None)
-    for number in range(len(plan.shards)):
-        shard = twelve.shard(plan, number)
-        for row in shard.rows:
-            bare = row.model_copy(update={"materials": {}})
-            made = row_materials(shard.brief, shard.template, bare, shard.backends)
-            assert made == row.materials
-
-
-def test_a_canary_of_everybody_needs_no_other_template(twelve: Campaign) -> None:
-    point(twelve, None, Canary(backend=LANCZOS, share=1, rollout="r"))
-    plan = twelve.plan()
-    own = ShardPlan.model_validate_json(open_store(plan.store).get(plan.template.plan))
-    assert own.variants == ()
-    assert own.template.materials["upscale_plate"].backend == LANCZOS
-
-
-def test_a_backend_can_be_tried_whatever_is_live(twelve: Campaign) -> None:
-    point(twelve, None, Canary(backend=LANCZOS, share=0.4, rollout="r"))
-    plan = twelve.plan(backends={"upscale": LANCZOS})
-    shard = twelve.shard(plan)
-    assert {row.materials["upscale"].backend for row in shard.rows} == {LANCZOS}
-    assert plan.live == ()

@@ -18,8 +18,8 @@ from include.drift import gates
 from include.errors import Transient, Usage
 from include.samples.feature_rows import RowModel, changed, measured_rows
 from include.store import open_store
-from tests.include.test_planning import Campaign
 from tests.services.inboxes import mail_inbox, web_inbox
+from tests.support.campaign import Campaign
 
 pytestmark = pytest.mark.airflow
 

@@ -30,7 +30,7 @@ from include.settings import Settings
 from include.stages.specs import STAGES
 from include.store import open_store
 from include.store.cache import ArtifactCache
-from tests.include.test_planning import Campaign
+from tests.support.campaign import Campaign
 
 pytestmark = pytest.mark.airflow
 

@@ -12,7 +12,7 @@ from include.errors import Refused
 from include.settings import Settings
 from include.store import open_store
 from tests.include.drift.test_gates import verdict
-from tests.include.test_planning import Campaign
+from tests.support.campaign import Campaign
 
 
 @pytest.fixture

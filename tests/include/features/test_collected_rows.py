@@ -5,10 +5,10 @@ from include.features.catalogue import FEATURES
 from include.features.collect import asset_rows
 from include.store import open_store
 from include.store.cache import ArtifactCache
-from tests.include.test_planning import Campaign, campaign, settings  # noqa: F401
+from tests.support.campaign import Campaign
 
 
-def test_a_render_has_a_row_once_its_verdict_is_there(campaign: Campaign) -> None:  # noqa: F811
+def test_a_render_has_a_row_once_its_verdict_is_there(campaign: Campaign) -> None:
     """Rows are stored once: one without scores would stay without."""
     campaign.add("anna")
     plan = campaign.plan()

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from include.media.ffmpeg_process import ffmpeg_binary
+from include.media.gops import join_gops
+from tests.include.media.gop_clips import NTSC, write_gops
 
 Make = Callable[..., Path]
 
@@ -42,3 +44,14 @@ def clip(make: Make) -> Path:
         *("-f", "lavfi", "-i", "sine=440:r=44100:d=1"),
         *("-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac"),
     )
+
+
+@pytest.fixture(scope="session")
+def seven(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Seven GOPs of 38 frames; frames of one picture at the start, in the middle and at the end."""
+    return write_gops(tmp_path_factory.mktemp("seven"), [1, 1, 2, 7, 1, 25, 1], NTSC)
+
+
+@pytest.fixture(scope="session")
+def joined(seven: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return join_gops(seven, NTSC, tmp_path_factory.mktemp("joined") / "out.mp4")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.worker
 ENCODE = """
 import hashlib, sys
 from pathlib import Path
-from tests.include.media.test_gops import pictures, write_gop
+from tests.include.media.gop_clips import pictures, write_gop
 for size in [(240, 180), (480, 270), (720, 1280)]:
     path = write_gop(Path(sys.argv[1]) / "gop.mp4", pictures(14, size=size))
     print(size, hashlib.sha256(path.read_bytes()).hexdigest())
