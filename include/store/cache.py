@@ -9,11 +9,11 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,12 +25,19 @@ from include.store.notice import TRUST_S, await_quiet
 
 log = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
 _STAGE = re.compile(r"[a-z][a-z0-9_-]{2,63}(/[a-z][a-z0-9_-]{2,63})*")
 _RESERVED = {"blob", "lease"}
 _LEAF = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}")
 _SLUG = TypeAdapter(Slug)
 _SHA256 = TypeAdapter(Sha256)
-_PARALLEL_LOOKUPS = 8
+_PARALLEL = 8
+"""Questions to the store at a time: its answer is what takes the time."""
+_SMALL_BYTES = 4 << 20
+_FEW = 3
+"""Up to so many are asked one after the other: threads cost something, too."""
 _READS = 2
 
 
@@ -91,11 +98,8 @@ class ArtifactCache:
     def lookup_many(self, stage: str, keys: Iterable[str]) -> dict[str, Manifest]:
         """Look up several artifacts of a stage; those that exist come back, by key."""
         wanted = list(dict.fromkeys(keys))
-        if not wanted:
-            return {}
-        with ThreadPoolExecutor(min(_PARALLEL_LOOKUPS, len(wanted))) as pool:
-            found = pool.map(lambda key: self.lookup(stage, key), wanted)
-            return {key: manifest for key, manifest in zip(wanted, found, strict=True) if manifest}
+        found = _together(lambda key: self.lookup(stage, key), wanted)
+        return {key: manifest for key, manifest in zip(wanted, found, strict=True) if manifest}
 
     def existing(self, stage: str) -> set[str]:
         """List the keys that have a manifest, in one listing and without looking at blobs.
@@ -146,7 +150,7 @@ class ArtifactCache:
             tenant=self.tenant,
             key=key,
             material=material,
-            outputs={name: self._stored(file) for name, file in files.items()},
+            outputs=self._stored(files),
             facts=json.loads(canonical_json(dict(facts))),  # as every reader will see them
             made_at=datetime.now(UTC),
             made_by=f"{socket.gethostname()}:{os.getpid()}",
@@ -237,8 +241,16 @@ class ArtifactCache:
             if self._stored_digest(blob.sha256) not in (blob.sha256, None):
                 self.store.delete(self.blob_key(blob.sha256))
 
-    def _stored(self, file: tuple[Path, str] | BlobRef) -> BlobRef:
-        return file if isinstance(file, BlobRef) else self._upload(*file)
+    def _stored(self, files: Mapping[str, tuple[Path, str] | BlobRef]) -> dict[str, BlobRef]:
+        """Upload files; small ones several at a time, a large one goes up in parts anyway."""
+        stored = {name: file for name, file in files.items() if isinstance(file, BlobRef)}
+        local = {name: file for name, file in files.items() if not isinstance(file, BlobRef)}
+        small = [name for name, (path, _) in local.items() if path.stat().st_size <= _SMALL_BYTES]
+        together = _together(lambda name: self._upload(*local[name]), small)
+        stored |= dict(zip(small, together, strict=True))
+        return {
+            name: stored[name] if name in stored else self._upload(*local[name]) for name in files
+        }
 
     def _stage_prefix(self, stage: str) -> str:
         if not _STAGE.fullmatch(stage) or stage.split("/")[0] in _RESERVED:
@@ -274,12 +286,12 @@ class ArtifactCache:
         return None
 
     def _wrong_blobs(self, manifest: Manifest) -> list[str]:
-        wrong = []
-        for name, blob in manifest.outputs.items():
+        def is_wrong(blob: BlobRef) -> bool:
             info = self.store.head(self.blob_key(blob.sha256))
-            if info is None or info.size != blob.size:
-                wrong.append(name)
-        return wrong
+            return info is None or info.size != blob.size
+
+        found = _together(is_wrong, list(manifest.outputs.values()))
+        return [name for name, wrong in zip(manifest.outputs, found, strict=True) if wrong]
 
     def _upload(self, path: Path, media_type: str) -> BlobRef:
         before = path.stat()
@@ -339,6 +351,14 @@ class ArtifactCache:
             "removed. Run the stage that makes them again.",
             where=where,
         )
+
+
+def _together(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+    """Do the same for several items, some of them at a time; what any of it raises is raised."""
+    if len(items) <= _FEW:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(_PARALLEL, len(items))) as pool:
+        return list(pool.map(work, items))
 
 
 def _digest(path: Path) -> str:

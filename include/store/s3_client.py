@@ -91,7 +91,7 @@ def _make(endpoint: str | None, pid: int, environment: tuple[tuple[str, str], ..
         connect_timeout=_number(CONNECT_ENV, _CONNECT_S),
         read_timeout=_number(READ_ENV, _READ_S),
         tcp_keepalive=True,
-        max_pool_connections=16,
+        max_pool_connections=64,  # artifacts are looked up eight at a time, and so are their files
         # Newer boto3 adds checksums as trailers, over https too, that Ceph RGW does not
         # understand. We send Content-MD5, which every server checks, and compare digests.
         request_checksum_calculation="when_required",

@@ -13,7 +13,7 @@ import pytest
 from include.contracts.base import canonical_json
 from include.contracts.manifest import BackendRef, BlobRef, KeyMaterial, Manifest
 from include.errors import CorruptArtifact, Transient, Usage
-from include.store import ObjectMissing, ObjectStore
+from include.store import DirectoryStore, ObjectInfo, ObjectMissing, ObjectStore
 from include.store.cache import ArtifactCache
 
 STAGE = "face_swap"
@@ -69,6 +69,30 @@ def test_a_published_artifact_is_found_and_fetched_as_it_was(
     assert fetched.read_bytes() == b"frames"
     assert cache.open_json(found.outputs["track"]) == {"frames": 25}
     assert cache.read_bytes(found.outputs["roi"]) == b"frames"
+
+
+class Meeting(DirectoryStore):
+    """A store that answers only when four ask at the same time."""
+
+    barrier = Barrier(4)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        self.barrier.wait(timeout=20)
+        return super().head(key)
+
+
+def test_many_files_of_an_artifact_are_stored_and_looked_up_together(tmp_path: Path) -> None:
+    files = {}
+    for number in range(8):
+        path = tmp_path / f"clip-{number}.avi"
+        path.write_bytes(bytes([number]) * 100)
+        files[f"clip-{number}"] = (path, "video/x-msvideo")
+    cache = ArtifactCache(Meeting(tmp_path / "store"), "acme")
+    made = cache.publish(material(), files, {})
+    assert list(made.outputs) == list(files)
+    assert cache.lookup(STAGE, made.key) == made
+    for number, blob in enumerate(made.outputs.values()):
+        assert cache.read_bytes(blob) == bytes([number]) * 100
 
 
 def test_objects_are_named_as_the_layout_says(
