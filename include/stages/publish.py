@@ -7,7 +7,7 @@ from typing import Any
 
 from include import VERSION
 from include.contracts.manifest import Manifest
-from include.errors import ProvenanceError, Transient
+from include.errors import ProvenanceError
 from include.features.collect import MEASURED, collected_values, row_manifests
 from include.gate import check_consents
 from include.provenance.verify import Verification, require_verified
@@ -39,8 +39,9 @@ def run(ctx: StageContext, artifact: str) -> Output | Hold:
     Raises:
         LeaseHeld: another version of the recipient's files goes out at this moment.
         Refused: blocked, rejected or without consent.
-        ProvenanceError: the file that this run signed does not verify as Trusted.
-        Transient: one that an earlier run signed does not any more; it was taken out.
+        ProvenanceError: the file that this run signed does not verify as Trusted; or one that an
+            earlier run signed does not any more (``provenance.outdated``): it was taken out, and
+            only another run signs it anew.
     """
     released = release(ctx.cache, ctx.unit)
     if released is None:
@@ -75,7 +76,7 @@ def _verified(ctx: StageContext) -> Verification:
         if ctx.facts("sign").get("run") == ctx.run_id:
             raise ProvenanceError(f"{ctx.unit.id}: {error.message}", code=error.code) from error
         ctx.cache.quarantine("sign", ctx.unit.key("sign"))
-        raise Transient(
+        raise ProvenanceError(
             f"{ctx.unit.id}: what an earlier run signed holds no more and was taken out "
             f"({error.message}); run the campaign again and it is signed anew",
             code="provenance.outdated",

@@ -213,7 +213,7 @@ def test_a_signature_that_holds_no_more_is_made_again_by_the_next_run_and_not_fo
     shutil.rmtree(settings.state / "pki")  # another root from now on
     development_identity(state=settings.state)
     found = again("other-root")
-    assert (found.status, found.code, found.retry) == ("failed", "provenance.outdated", True)
+    assert (found.status, found.code, found.retry) == ("failed", "provenance.outdated", False)
     assert cache.lookup("sign", signed) is None
     assert again("next").status == "made"
 
