@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import wave
 
 import numpy as np
@@ -28,6 +29,15 @@ def test_speech_is_heard_as_speech(voice):
     assert found["speech_present"] is True
     assert found["loudness"] == pytest.approx(-20, abs=0.6)
     assert found["clipping"] < 1e-3
+
+
+def test_measuring_a_long_sound_takes_little_memory_beside_it():
+    noise = np.random.default_rng(2).normal(0, 0.1, (30 * 48_000, 2)).astype(np.float32)
+    tracemalloc.start()
+    measure_sound(Audio(noise, 48_000))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1.6 * noise.nbytes
 
 
 def test_a_music_bed_tone_noise_and_silence_are_no_speech():
