@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,13 @@ from include.stages.clips import (
 from include.stages.context import Output, StageContext
 from include.stages.segments import Points, Segment, load_points, read_segments
 from include.stages.timeline import Gop, gops_in, gops_of, spans_of, template_fps, template_size
-from models.face.occlusion import CONTEXT, FaceStatistics, occlusion_masks, sample_numbers
+from models.face.occlusion import (
+    CONTEXT,
+    FaceStatistics,
+    HandFinder,
+    occlusion_masks,
+    sample_numbers,
+)
 from models.face_swap.reference import ColourReference, sample_frames
 from models.lip_sync.curves import MouthCurves
 from models.lip_sync.viseme import analyse_mouth, mouth_window
@@ -127,14 +134,33 @@ def _samples(
     return samples
 
 
+class _Kept(AbstractContextManager["_Kept"]):
+    """What the parts of a segment share: the face as it was learned, and the network for hands."""
+
+    def __init__(self) -> None:
+        self.hands = HandFinder()
+        self._last: tuple[int, FaceStatistics] | None = None
+
+    def __exit__(self, *_: object) -> None:
+        self.hands.__exit__()
+
+    def statistics(self, ctx: StageContext, segment: Segment, points: Points) -> FaceStatistics:
+        """The segment's face, learned when its first part asks; parts come in order."""
+        if self._last is None or self._last[0] != segment.index:
+            numbers = sample_numbers(list(points[segment.start : segment.stop]))
+            samples = _samples(ctx, segment, points, numbers)
+            self._last = segment.index, FaceStatistics.learn(samples, self.hands)
+        return self._last[1]
+
+
 def _write_masks(
     ctx: StageContext, segment: Segment, start: int, stop: int, points: Points, path: Path
 ) -> bool:
     """Write the masks of frames ``start`` to ``stop``; False, and no file, when all are empty."""
-    numbers = sample_numbers(list(points[segment.start : segment.stop]))
-    statistics = FaceStatistics.learn(_samples(ctx, segment, points, numbers))
+    kept = _Kept() if ctx.common is None else ctx.common.keep("occlusion", _Kept)
+    statistics = kept.statistics(ctx, segment, points)
     first, last = max(segment.start, start - CONTEXT), min(segment.stop, stop + CONTEXT)
-    masks = occlusion_masks(_crops(ctx, segment, points, first, last), statistics)
+    masks = occlusion_masks(_crops(ctx, segment, points, first, last), statistics, kept.hands)
     covered = False
     size = (segment.window.w, segment.window.h)
     with LosslessRgbWriter(path, size, template_fps(ctx)) as writer:

@@ -12,6 +12,7 @@ frames; ``window`` goes back into the frame; ``masks`` does all of it frame by f
 puts what is in front back over a changed picture.
 """
 
+from models.face.occlusion.hands import HandFinder
 from models.face.occlusion.keeping import keep_occluders
 from models.face.occlusion.learning import FaceStatistics
 from models.face.occlusion.masks import CONTEXT, occlusion_masks
@@ -21,6 +22,7 @@ __all__ = [
     "CONTEXT",
     "SAMPLES",
     "FaceStatistics",
+    "HandFinder",
     "keep_occluders",
     "occlusion_masks",
     "sample_numbers",

@@ -6,7 +6,7 @@ Backend: MediaPipe Hands (Zhang et al., "MediaPipe Hands: on-device real-time ha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import cv2
@@ -90,11 +90,19 @@ def hand_at_face(layout: Layout, view: View, hands: Image) -> Mask:
 
 
 def hands_seen(
-    layout: Layout, samples: Sequence[tuple[Image, Points]], views: list[View]
+    layout: Layout,
+    samples: Sequence[tuple[Image, Points]],
+    views: list[View],
+    find: HandFinder | None = None,
 ) -> list[Mask]:
     """The hands at the face in each of the samples that the views are of: see `hand_at_face`."""
-    with HandFinder() as find:
+    with borrowed(find) as net:
         return [
-            hand_at_face(layout, view, find(frame))
+            hand_at_face(layout, view, net(frame))
             for (frame, _), view in zip(samples, views, strict=True)
         ]
+
+
+def borrowed(find: HandFinder | None) -> AbstractContextManager[HandFinder]:
+    """A finder that somebody else closes, or one of one's own."""
+    return HandFinder() if find is None else nullcontext(find)

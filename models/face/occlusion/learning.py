@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.face.occlusion.arrays import Float, Image, Mask, Points
 from models.face.occlusion.evidence import Bounds, face_features, reaching_in
-from models.face.occlusion.hands import hands_seen
+from models.face.occlusion.hands import HandFinder, hands_seen
 from models.face.occlusion.layout import Layout, View, check_frame, layout_points
 from models.face.occlusion.light import fit_light, match_light
 
@@ -52,13 +52,16 @@ class FaceStatistics:
     """Whether a sample shows a hand at the face: then every frame is searched for one."""
 
     @classmethod
-    def learn(cls, samples: Sequence[tuple[Image, Points]]) -> FaceStatistics:
+    def learn(
+        cls, samples: Sequence[tuple[Image, Points]], find: HandFinder | None = None
+    ) -> FaceStatistics:
         """Learn a segment's face; a pure function of the samples.
 
         Args:
             samples: (uint8 [h, w, 3] RGB of the segment's window, float32 [478, 2 or 3] pixels in
                 it) of the frames that `sample_numbers` picks. What covers a place in up to about a
                 third of them is found; a hand also when it never leaves.
+            find: as for `occlusion_masks`.
 
         Raises:
             ValueError: there are no samples, or one has the wrong shape or type.
@@ -69,7 +72,7 @@ class FaceStatistics:
             check_frame(frame, points)
         layout = Layout(layout_points([points for _, points in samples]))
         views = [layout.view(frame, points) for frame, points in samples]
-        return _learn(layout, views, hands_seen(layout, samples, views))
+        return _learn(layout, views, hands_seen(layout, samples, views, find))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything as arrays, to be stored."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from models.face.occlusion.arrays import Image, Points
 from models.face.occlusion.evidence import face_features, reaching_in
-from models.face.occlusion.hands import HandFinder, hand_at_face
+from models.face.occlusion.hands import HandFinder, borrowed, hand_at_face
 from models.face.occlusion.layout import check_frame
 from models.face.occlusion.learning import FaceStatistics
 from models.face.occlusion.light import match_light
@@ -21,7 +21,9 @@ HAND_EVIDENCE = 0.25
 
 
 def occlusion_masks(
-    frames: Iterable[tuple[Image, Points]], statistics: FaceStatistics
+    frames: Iterable[tuple[Image, Points]],
+    statistics: FaceStatistics,
+    find: HandFinder | None = None,
 ) -> Iterator[Image]:
     """Find what is in front of the face, frame by frame.
 
@@ -37,6 +39,7 @@ def occlusion_masks(
     Args:
         frames: (uint8 [h, w, 3] RGB, float32 [478, 2 or 3] pixels) of consecutive frames.
         statistics: of the segment that they belong to.
+        find: finds hands; a process that works on several parts starts the network only once.
 
     Yields:
         uint8 [h, w] for each frame: 255 where something is in front, fading over a few pixels
@@ -45,8 +48,8 @@ def occlusion_masks(
     Raises:
         ValueError: a frame or its points have the wrong shape or type.
     """
-    with HandFinder() as find:
-        found = (_find(frame, points, statistics, find) for frame, points in frames)
+    with borrowed(find) as net:
+        found = (_find(frame, points, statistics, net) for frame, points in frames)
         supported = (keep_supported(*trio) for trio in neighbours(found))
         for before, now, after in neighbours(supported):
             cover = now.cover
