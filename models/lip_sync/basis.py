@@ -76,12 +76,6 @@ def _unit_eyes(points: Points) -> Points:
     return np.asarray(points / np.linalg.norm(span), np.float32)
 
 
-def align_heads(points: Float32, rounds: int = 3) -> tuple[list[Similarity | None], Float32]:
-    """Bring every frame of a shot into head coordinates: ``head_poses``, then ``in_head``."""
-    poses = head_poses(points, rounds)
-    return poses, in_head(points, poses)
-
-
 def head_poses(points: Float32, rounds: int = 3) -> list[Similarity | None]:
     """Find for each frame of a shot the similarity head -> pixels; None without a face.
 

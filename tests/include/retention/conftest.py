@@ -20,7 +20,5 @@ def cache(store: DirectoryStore) -> ArtifactCache:
 
 
 @pytest.fixture
-def world(store: DirectoryStore, cache: ArtifactCache, tmp_path: Path) -> World:
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    return World(store, cache, folder)
+def world(store: DirectoryStore) -> World:
+    return World.beside(store)

@@ -19,7 +19,6 @@ from include.retention.collect import collect
 from include.retention.policy import Retention
 from include.store import DirectoryStore
 from include.store.base import ObjectInfo
-from include.store.cache import ArtifactCache
 from include.store.notice import await_quiet, notice_key, read_notice, settled
 from tests.include.retention.world import GRACE, TENANT, World
 
@@ -39,10 +38,7 @@ class Interrupted(DirectoryStore):
 
 @pytest.fixture
 def interrupted(tmp_path: Path) -> World:
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    store = Interrupted(tmp_path / "store")
-    return World(store, ArtifactCache(store, TENANT), folder)
+    return World.beside(Interrupted(tmp_path / "store"))
 
 
 def test_a_plan_written_during_a_batch_waits_and_one_before_it_is_honoured(
@@ -140,10 +136,7 @@ class Slow(DirectoryStore):
 
 @pytest.fixture
 def slow(tmp_path: Path) -> World:
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    store = Slow(tmp_path / "store")
-    return World(store, ArtifactCache(store, TENANT), folder)
+    return World.beside(Slow(tmp_path / "store"))
 
 
 def test_chunks_of_what_a_live_plan_names_stay_until_it_is_over(world: World) -> None:

@@ -38,6 +38,13 @@ class World:
     folder: Path
     made: dict[str, Manifest] = field(default_factory=dict)
 
+    @classmethod
+    def beside(cls, store: DirectoryStore) -> World:
+        """A world in a store, its scratch folder beside it."""
+        folder = store.root.parent / "scratch"
+        folder.mkdir()
+        return cls(store, ArtifactCache(store, TENANT), folder)
+
     def make(self, artifact: str, tag: str, **upstream: str) -> Manifest:
         path = self.folder / "output"
         path.write_bytes(f"{artifact} {tag}".encode() * 50)
