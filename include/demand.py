@@ -201,5 +201,9 @@ def _lacking(index: _Index, spec: StageSpec, unit: UnitPlan) -> UnitResult | Non
         status="skipped",
         key=unit.key(spec.artifacts[-1]),
         code="upstream.missing",
-        message=f"{spec.name} needs {', '.join(missing)}, which was not made for this row",
+        message=(
+            f"{spec.name} needs {', '.join(missing)}, which this row does not have; where no stage "
+            "before it failed, a stored file was found damaged and removed: run it again, and the "
+            "file is made anew"
+        ),
     )

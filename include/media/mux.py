@@ -15,6 +15,7 @@ from include.media.encode import temporary_name
 from include.media.ffmpeg_process import GLOBAL_ARGUMENTS, ffmpeg_binary, run_ffmpeg
 from include.media.probe import check_structure
 from include.media.sandbox import run_limited_ffmpeg
+from include.media.x264 import x264_params
 
 AUDIO_BITRATE = 160_000  # bits a second
 # The index in front, so that a player can start before all of the file has come.
@@ -98,7 +99,14 @@ def remux_mp4(src: Path, dst: Path) -> Path:
     target = f"file:{os.path.abspath(temporary)}"
     attempts: tuple[dict[str, Any], ...] = (
         {"c": "copy"},
-        {"vcodec": "libx264", "preset": "veryfast", "crf": 18, "pix_fmt": "yuv420p", "threads": 1},
+        {
+            "vcodec": "libx264",
+            "preset": "veryfast",
+            "crf": 18,
+            "pix_fmt": "yuv420p",
+            "x264-params": x264_params("threads=1"),
+            "threads": 1,
+        },
     )
     try:
         said = ""
