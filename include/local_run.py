@@ -18,7 +18,7 @@ from include.contracts.stage import StageRequest, StageResult, StageResultRef, U
 from include.demand import demand
 from include.errors import Bug, error_for_exit
 from include.remote.fallback import parts
-from include.settings import PROJECT, Settings
+from include.settings import ALLOCATOR, PROJECT, Settings
 from include.stages.specs import STAGES, StageSpec, template_stages_of
 from include.store import open_store
 from include.store.cache import ArtifactCache
@@ -51,8 +51,8 @@ class Run:
 
 
 def stage_env() -> dict[str, str]:
-    """What a stage process is given: this process's environment and the project on its path."""
-    return {**os.environ, "PYTHONPATH": str(PROJECT)}
+    """What a stage process is given: our environment, few heaps, the project on its path."""
+    return {**os.environ, **ALLOCATOR, "PYTHONPATH": str(PROJECT)}
 
 
 def run_campaign(

@@ -67,6 +67,13 @@ RUNTIMES = ("local", "remote", "hybrid", "kubernetes")
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+ALLOCATOR = {"MALLOC_ARENA_MAX": "2"}
+"""Environment of a stage process: how many heaps glibc may keep.
+
+Without it every thread may get one, up to eight a core; FFmpeg and x264 start threads with every
+GOP, and what a heap keeps free no other can use: ``compose`` grew with a video's length.
+"""
+
 
 @dataclass(frozen=True)
 class Settings:

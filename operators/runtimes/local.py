@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from include.remote.config import SECRETS
-from include.settings import PROJECT, Settings
+from include.settings import ALLOCATOR, PROJECT, Settings
 from include.stages.specs import StageSpec
 from operators.runtimes.base import OnEvent, Runtime, event_in
 
@@ -67,6 +67,7 @@ def stage_environment(threads: int, *, secrets: bool = False) -> dict[str, str]:
     count = str(threads)
     return {
         **env,
+        **ALLOCATOR,
         "PYTHONPATH": str(PROJECT),
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": count,

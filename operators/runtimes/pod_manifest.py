@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from include.errors import Misconfigured
+from include.settings import ALLOCATOR
 from operators.runtimes.pod_needs import PodNeeds
 from operators.runtimes.pod_settings import PodSettings
 
@@ -152,6 +153,7 @@ def _environment(threads: int) -> list[dict[str, str]]:
     values = {
         "TMPDIR": SCRATCH,
         "HOME": SCRATCH,
+        **ALLOCATOR,
         "OMP_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from include.contracts.stage import StageRequest, StageResult, UnitResult
 from include.errors import OutOfMemory, Transient
 from include.keys import DEFAULTS
 from include.live import backend_ref
-from include.local_run import Run, run_stage
+from include.local_run import Run, run_stage, stage_env
 from include.rollout.golden import render
 from include.settings import Settings
 from include.stages.specs import STAGES
@@ -66,3 +68,29 @@ def test_a_golden_recipient_who_may_be_rendered_yet_is_not_counted_as_failed(
     broken = answering(status="failed", code="media.bad", message="no face")
     found = render(str(campaign.brief), "upscale", champion, campaign.settings, "two", broken)
     assert found.problems == {"anna": "no face"}
+
+
+HEAPS = """
+import ctypes, sys, threading
+libc = ctypes.CDLL(None)
+together = threading.Barrier(8)
+
+def allocate():
+    together.wait()
+    libc.malloc(1000)
+    together.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc.fopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+def test_a_stage_process_has_few_heaps_however_many_threads_it_starts(tmp_path: Path) -> None:
+    told = tmp_path / "heaps.xml"
+    subprocess.run([sys.executable, "-c", HEAPS, str(told)], env=stage_env(), check=True)
+    assert 1 <= told.read_text().count("<heap nr=") <= 2
